@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# What torch brings along is a choice of accelerator, so the lock leaves it to torch's own wheel.
+UNLOCKED := torch triton $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 \
+  cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx) \
+  cuda-bindings cuda-pathfinder cuda-toolkit
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(VENV)/.python-done node_modules/.done ## Install everything that the project needs, into .venv and node_modules
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.python-done: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+node_modules/.done: package-lock.json package.json $(VENV)/.python-done
+	# Not `npm ci`: it insists on lock entries for the binaries of every platform, and not every
+	# registry mirror serves those. This keeps to the lock's versions and integrity all the same.
+	npm install --no-save --ignore-scripts --loglevel=error
+	touch $@
+
+.PHONY: lock
+lock: ## Resolve the dependencies anew into requirements.lock and package-lock.json
+	uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate $(addprefix --no-emit-package ,$(UNLOCKED)) --quiet --output-file requirements.lock
+	rm -f package-lock.json && npm install --package-lock-only --ignore-scripts --no-audit
+	sed -i '/^ *"resolved": /d' package-lock.json  # any registry mirror will do: "integrity" pins the bytes
