@@ -1,0 +1,103 @@
+"""Every error that FedWitness raises on purpose.
+
+::
+
+    FedWitnessError
+    ├── InvalidInputError            what was handed in is wrong
+    ├── LedgerError                  the chain refused, or cannot be reached
+    │   ├── ContractRevertedError    a contract's own error, by name
+    │   ├── UnknownRoundError
+    │   └── PhaseError
+    ├── BlobUnavailableError         IPFS does not have it, or cannot be reached
+    ├── VerificationError            what arrived is not what was vouched for
+    │   ├── DigestMismatchError
+    │   ├── InclusionProofError
+    │   ├── EnvelopeError
+    │   └── ReplayMismatchError
+    ├── KeystoreError                a key file is missing, damaged or the password is wrong
+    └── DevnetError                  the local network cannot be started or stopped
+
+Every message says what was expected, what was found, and what to do where that is not obvious.
+"""
+
+from collections.abc import Mapping
+
+
+class FedWitnessError(Exception):
+    """The root of the tree: catch it to catch whatever FedWitness raises on purpose."""
+
+
+class InvalidInputError(FedWitnessError):
+    """What a caller handed in is malformed or out of range; nothing was changed."""
+
+
+class LedgerError(FedWitnessError):
+    """The chain refused a request, or cannot be reached."""
+
+
+class ContractRevertedError(LedgerError):
+    """A contract refused a call with one of its own errors.
+
+    Args:
+        name: The Solidity error's name, such as ``RoundLedgerLateRecord``.
+        args: Its arguments by parameter name; bytes are ``0x`` hex.
+    """
+
+    def __init__(self, name: str, args: Mapping[str, object]) -> None:
+        """Keep the decoded error and say it in one line."""
+        self.name = name
+        self.arguments = dict(args)
+        told = ", ".join(f"{key}={value}" for key, value in self.arguments.items())
+        super().__init__(f"the contract refused: {name}({told})")
+
+
+class UnknownRoundError(LedgerError):
+    """The ledger has no round of this number."""
+
+
+class PhaseError(LedgerError):
+    """The round is in another phase than the request needs."""
+
+
+class BlobUnavailableError(FedWitnessError):
+    """A blob cannot be had: nobody provides it, or the IPFS node cannot be reached."""
+
+
+class VerificationError(FedWitnessError):
+    """What arrived is not what was vouched for."""
+
+
+class DigestMismatchError(VerificationError):
+    """Bytes do not hash to the digest or CID that names them.
+
+    Args:
+        what: What was hashed.
+        expected: The digest that was vouched for.
+        found: The digest of the bytes at hand.
+    """
+
+    def __init__(self, what: str, expected: object, found: object) -> None:
+        """Say which of the two digests was expected."""
+        self.expected = expected
+        self.found = found
+        super().__init__(f"{what}: expected {expected}, found {found}")
+
+
+class InclusionProofError(VerificationError):
+    """A Merkle proof does not lead to the root."""
+
+
+class EnvelopeError(VerificationError):
+    """An envelope is malformed, meant for someone or somewhere else, or does not open."""
+
+
+class ReplayMismatchError(VerificationError):
+    """A recomputed aggregate differs from the one on the ledger."""
+
+
+class KeystoreError(FedWitnessError):
+    """A keystore file is missing or damaged, or the password does not open it."""
+
+
+class DevnetError(FedWitnessError):
+    """The local network cannot be started, reached or stopped."""
