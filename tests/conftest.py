@@ -1,0 +1,21 @@
+"""The local network for every test that needs a real chain or a real IPFS node."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from chain.devnet.anvil import start_anvil, stop_anvil
+from chain.devnet.ports import free_port
+
+
+@pytest.fixture(scope="session")
+def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running anvil for the whole session, as its JSON-RPC URL.
+
+    Tests share it: isolate what they change with `evm_snapshot` and `evm_revert`.
+    """
+    folder = tmp_path_factory.mktemp("anvil")
+    try:
+        yield start_anvil(folder, free_port())
+    finally:
+        stop_anvil(folder)
