@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IParticipantRegistry} from "./IParticipantRegistry.sol";
+
 /// @title Which data
 /// @notice Versions of hospitals' data sets: what they hold, what they may be used for, and how
 /// patients' identities were removed. See docs/protocol.md, section 4.
@@ -107,6 +109,10 @@ interface IDatasetRegistry {
     /// @param dataset keccak256(abi.encode(chain id, this contract, hospital, name)).
     /// @return The version, zero where the data set is unknown.
     function headOf(bytes32 dataset) external view returns (bytes32);
+
+    /// @notice Who may act.
+    /// @return The registry.
+    function participants() external view returns (IParticipantRegistry);
 
     /// @notice The block that this contract was deployed in, where readers of its log begin.
     /// @return The block's number.
