@@ -35,6 +35,39 @@ node_modules/.done: package-lock.json package.json $(VENV)/.python-done
 	npm install --no-save --ignore-scripts --loglevel=error
 	touch $@
 
+.PHONY: demo
+demo: setup ## Run a whole federation and show what it withstands (DATA=FILE.npz for MedMNIST-form data)
+	fedwitness demo $(if $(DATA),--data $(DATA))
+
+.PHONY: up
+up: setup ## Start a local network to work on; Ctrl-C stops it, the next start goes on
+	fedwitness up
+
+.PHONY: test
+test: setup ## Run every test: contracts first, then Python
+	npm run --silent test
+	pytest
+
+.PHONY: contracts
+contracts: setup ## Compile and test the contracts, print gas and coverage, write the ABIs
+	npm run --silent test
+	npm run --silent coverage
+	npm run --silent abi
+
+.PHONY: check
+check: setup ## Lint, types, import rules, contract analysis, and that the ABIs are fresh
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	npm run --silent lint
+	npm run --silent abi:check
+	slither . --fail-low
+
+.PHONY: bench
+bench: setup ## Measure the stages of a round; results go to bench/results.json
+	python -m bench.round_stages
+
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock and package-lock.json
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header \
