@@ -62,8 +62,9 @@ def start_anvil(folder: Path, port: int) -> str:
     if process is None or not is_running(process) or not answers(rpc_url):
         log = folder / "anvil.log"
         stop_anvil(folder)
-        message = f"anvil did not answer at {rpc_url}; the end of {log}:\n{last_lines(log)}"
-        raise DevnetError(message)
+        raise DevnetError(
+            f"anvil did not answer at {rpc_url}; the end of {log}:\n{last_lines(log)}"
+        )
     return rpc_url
 
 
@@ -107,7 +108,7 @@ def fund(rpc_url: str, address: str, wei: int) -> None:
     rpc(rpc_url, "anvil_setBalance", address, hex(wei))
 
 
-def rpc(rpc_url: str, method: str, *params: Any) -> Any:  # noqa: ANN401 - JSON has no one type
+def rpc(rpc_url: str, method: str, *params: Any) -> Any:
     """Call a JSON-RPC 2.0 method and return its result.
 
     Raises:
@@ -119,11 +120,11 @@ def rpc(rpc_url: str, method: str, *params: Any) -> Any:  # noqa: ANN401 - JSON 
         with httpx.Client(trust_env=False, timeout=RPC_SECONDS) as client:
             answer = client.post(rpc_url, json=request).json()
     except (httpx.HTTPError, ValueError) as error:
-        message = f"no JSON-RPC answer to {method} from {rpc_url}: {error!r}. Is the network up?"
-        raise DevnetError(message) from error
+        raise DevnetError(
+            f"no JSON-RPC answer to {method} from {rpc_url}: {error!r}. Is the network up?"
+        ) from error
     if not isinstance(answer, dict) or "result" not in answer:
-        message = f"{rpc_url} refused {method}: {answer}"
-        raise DevnetError(message)
+        raise DevnetError(f"{rpc_url} refused {method}: {answer}")
     return answer["result"]
 
 
@@ -144,8 +145,7 @@ def anvil_program() -> Path:
     on_path = shutil.which("anvil")
     if on_path is not None:
         return Path(on_path)
-    message = f"anvil is neither at {program} nor on the path: run `make setup`"
-    raise DevnetError(message)
+    raise DevnetError(f"anvil is neither at {program} nor on the path: run `make setup`")
 
 
 def _spawn_anvil(folder: Path, port: int) -> None:

@@ -54,8 +54,9 @@ def spawn(command: Sequence[str], *, cwd: Path, log: Path, pid_file: Path) -> Pr
                 start_new_session=True,
             )
     except OSError as error:
-        message = f"cannot start {command[0]}: {error}. Run `make setup` and try again."
-        raise DevnetError(message) from error
+        raise DevnetError(
+            f"cannot start {command[0]}: {error}. Run `make setup` and try again."
+        ) from error
     identity = ProcessIdentity(process.pid, start_time(process.pid) or "")
     write_atomically(pid_file, json.dumps(asdict(identity)).encode())
     _children[process.pid] = process
@@ -96,12 +97,12 @@ def end(identity: ProcessIdentity, *, grace_seconds: float) -> None:
         except ProcessLookupError:
             return
         except PermissionError as error:
-            message = f"process {identity.pid} belongs to another user: end it as that user"
-            raise DevnetError(message) from error
+            raise DevnetError(
+                f"process {identity.pid} belongs to another user: end it as that user"
+            ) from error
         wait_until(lambda: not is_running(identity), seconds=patience)
     if is_running(identity):
-        message = f"process {identity.pid} did not end after SIGKILL: look at it with `ps`"
-        raise DevnetError(message)
+        raise DevnetError(f"process {identity.pid} did not end after SIGKILL: look at it with `ps`")
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
