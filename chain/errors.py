@@ -14,6 +14,7 @@
     │   ├── InclusionProofError
     │   ├── EnvelopeError
     │   └── ReplayMismatchError
+    ├── UnfitRoundError              a round's updates make no model that could be proposed
     ├── KeystoreError                a key file is missing, damaged or the password is wrong
     └── DevnetError                  the local network cannot be started or stopped
 
@@ -21,6 +22,10 @@ Every message says what was expected, what was found, and what to do where that 
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chain.types import Verdict
 
 
 class FedWitnessError(Exception):
@@ -93,6 +98,20 @@ class EnvelopeError(VerificationError):
 
 class ReplayMismatchError(VerificationError):
     """A recomputed aggregate differs from the one on the ledger."""
+
+
+class UnfitRoundError(FedWitnessError):
+    """A round's updates make no model: too few were kept, or the aggregate is not finite.
+
+    Args:
+        message: What is missing.
+        verdicts: What admission and rule said of each record, as far as they came.
+    """
+
+    def __init__(self, message: str, verdicts: "tuple[Verdict, ...]" = ()) -> None:
+        """Keep the verdicts: they tell why the round makes no model."""
+        self.verdicts = verdicts
+        super().__init__(message)
 
 
 class KeystoreError(FedWitnessError):
