@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from chain.devnet.anvil import start_anvil, stop_anvil
+from chain.devnet.ipfs import start_ipfs, stop_ipfs
 from chain.devnet.ports import free_port
 
 
@@ -19,3 +20,13 @@ def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield start_anvil(folder, free_port())
     finally:
         stop_anvil(folder)
+
+
+@pytest.fixture(scope="session")
+def ipfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running IPFS node for the whole session, as the multiaddr of its RPC."""
+    folder = tmp_path_factory.mktemp("ipfs")
+    try:
+        yield start_ipfs(folder, free_port())
+    finally:
+        stop_ipfs(folder)
