@@ -1,0 +1,214 @@
+// Measures what one update's record costs, in whole transactions on Hardhat's network, and fails
+// above the limits. A fresh federation of 16 hospitals; each record names one data-set version.
+import assert from "node:assert/strict";
+import hre from "hardhat";
+import { createContract, deployContract } from "micro-eth-signer/advanced/abi.js";
+import { ethHex } from "micro-eth-signer/utils.js";
+
+const LIMIT_ALONE = 90_000n;
+const LIMIT_IN_BATCH = 55_000n;
+const BATCH = 16;
+const PURPOSE = 6n;
+
+const UPDATE_RECORD = [
+  ["chainId", "uint64"],
+  ["ledger", "address"],
+  ["round", "uint256"],
+  ["hospital", "address"],
+  ["datasets", "bytes32[]"],
+  ["purpose", "uint8"],
+  ["examples", "uint32"],
+  ["baseModel", "bytes32"],
+  ["update", "bytes32"],
+  ["blob", "bytes32"],
+  ["code", "bytes32"],
+  ["epsilon", "uint64"],
+  ["delta", "uint64"],
+].map(([name, type]) => ({ name, type }));
+
+const { provider } = await hre.network.create();
+const request = (method, ...params) => provider.request({ method, params });
+const [steward, aggregator, witness, relayer, ...hospitals] = await request("eth_accounts");
+assert.equal(hospitals.length, BATCH);
+const chainId = BigInt(await request("eth_chainId"));
+const keccak = async (text) => ethHex.decode(await request("web3_sha3", hexOf(text)));
+const digest = (text) => keccak(text); // Any 32 bytes without zeros to save on do for SHA-256.
+
+function hexOf(text) {
+  return ethHex.encode(new TextEncoder().encode(text));
+}
+
+async function send(transaction) {
+  const hash = await request("eth_sendTransaction", transaction);
+  return request("eth_getTransactionReceipt", hash);
+}
+
+async function deploy(name, args) {
+  const { abi, bytecode } = await hre.artifacts.readArtifact(name);
+  const data = deployContract(abi, bytecode, args);
+  const { contractAddress: address } = await send({ from: steward, data });
+  const methods = createContract(abi);
+  const encode = (method, input) => ethHex.encode(methods[method].encodeInput(input));
+  return {
+    address,
+    send: (from, method, input) => send({ from, to: address, data: encode(method, input) }),
+    call: async (method, input) => {
+      const data = encode(method, input);
+      const output = await request("eth_call", { to: address, data }, "latest");
+      return methods[method].decodeOutput(ethHex.decode(output));
+    },
+  };
+}
+
+const participants = await deploy("ParticipantRegistry", {
+  steward,
+  encryptionKey: await digest("steward's key"),
+  name: "Steward",
+});
+const datasets = await deploy("DatasetRegistry", participants.address);
+const ledger = await deploy("RoundLedger", {
+  participantRegistry: participants.address,
+  datasetRegistry: datasets.address,
+});
+
+async function enroll(account, role) {
+  await participants.send(steward, "enroll", {
+    account,
+    role: await keccak(role),
+    encryptionKey: await digest(account),
+    name: role,
+  });
+}
+
+async function register(hospital) {
+  await datasets.send(hospital, "registerVersion", {
+    name: "brains",
+    merkleRoot: await digest(`images of ${hospital}`),
+    images: 1000n,
+    modality: new Uint8Array(16).fill(0x4d, 0, 2),
+    purposes: 1n << PURPOSE,
+    profile: 1n,
+    attestation: await digest("report"),
+    previous: new Uint8Array(32),
+  });
+  const coder = createContract([
+    {
+      type: "function",
+      name: "dataset",
+      inputs: ["uint256", "address", "address", "string"].map((type) => ({ type })),
+      outputs: [],
+    },
+  ]);
+  const encoded = coder.dataset.encodeInput([chainId, datasets.address, hospital, "brains"]);
+  const dataset = await request("web3_sha3", ethHex.encode(encoded.slice(4)));
+  return datasets.call("headOf", ethHex.decode(dataset));
+}
+
+async function open(task) {
+  const { timestamp } = await request("eth_getBlockByNumber", "latest", false);
+  await ledger.send(aggregator, "openRound", {
+    task,
+    purpose: PURPOSE,
+    baseModel: await digest("base model"),
+    baseBlob: await digest("base blob"),
+    schema: await digest("schema"),
+    rule: '{"name":"fed_avg","params":{}}',
+    minUpdates: 1n,
+    maxUpdates: 128n,
+    quorum: 1n,
+    deadline: BigInt(timestamp) + 86_400n,
+    witnesses: [witness],
+  });
+  return ledger.call("roundCount");
+}
+
+async function recordOf(hospital, round) {
+  return {
+    chainId,
+    ledger: ledger.address,
+    round,
+    hospital,
+    datasets: [versions.get(hospital)],
+    purpose: PURPOSE,
+    examples: 1000n,
+    baseModel: await digest("base model"),
+    update: await digest(`update of ${hospital}`),
+    blob: await digest(`blob of ${hospital}`),
+    code: await digest("code"),
+    epsilon: 1_500_000n,
+    delta: 10_000_000n,
+  };
+}
+
+function jsonOf(value) {
+  if (typeof value === "bigint") return value.toString();
+  if (value instanceof Uint8Array) return ethHex.encode(value);
+  return Array.isArray(value) ? value.map(jsonOf) : value;
+}
+
+async function sign(record) {
+  const message = Object.fromEntries(Object.entries(record).map(([k, v]) => [k, jsonOf(v)]));
+  const domain = {
+    name: "FedWitness",
+    version: "1",
+    chainId: chainId.toString(),
+    verifyingContract: ledger.address,
+  };
+  const types = {
+    EIP712Domain: [
+      { name: "name", type: "string" },
+      { name: "version", type: "string" },
+      { name: "chainId", type: "uint256" },
+      { name: "verifyingContract", type: "address" },
+    ],
+    UpdateRecord: UPDATE_RECORD,
+  };
+  const data = { domain, types, primaryType: "UpdateRecord", message };
+  return ethHex.decode(await request("eth_signTypedData_v4", record.hospital, data));
+}
+
+async function relay(record) {
+  const input = { record, signature: await sign(record) };
+  return BigInt((await ledger.send(relayer, "relayUpdate", input)).gasUsed);
+}
+
+async function recordOwn(record) {
+  return BigInt((await ledger.send(record.hospital, "recordUpdate", record)).gasUsed);
+}
+
+async function relayBatch(round) {
+  const records = await Promise.all(hospitals.map((hospital) => recordOf(hospital, round)));
+  const signatures = await Promise.all(records.map(sign));
+  const { gasUsed } = await ledger.send(relayer, "relayUpdates", { records, signatures });
+  return BigInt(gasUsed) / BigInt(BATCH);
+}
+
+await enroll(aggregator, "AGGREGATOR");
+await enroll(witness, "WITNESS");
+const versions = new Map();
+for (const hospital of hospitals) {
+  await enroll(hospital, "HOSPITAL");
+  versions.set(hospital, await register(hospital));
+}
+
+const [first, second, third] = hospitals;
+const relayedRound = await open("relayed");
+const relayed = [
+  await relay(await recordOf(first, relayedRound)),
+  await relay(await recordOf(second, relayedRound)),
+];
+const ownRound = await open("own");
+const own = [
+  await recordOwn(await recordOf(first, ownRound)),
+  await recordOwn(await recordOf(third, ownRound)),
+];
+const inBatch = await relayBatch(await open("batch"));
+
+const alone = [...relayed, ...own].reduce((most, gas) => (gas > most ? gas : most));
+console.log(`gas: relayed ${relayed.join(", then ")}; sent by the hospital ${own.join(", then ")}`);
+console.log(
+  `gas: record alone ${alone} (limit ${LIMIT_ALONE}), ` +
+    `in a batch of ${BATCH} ${inBatch} each (limit ${LIMIT_IN_BATCH})`,
+);
+assert(alone <= LIMIT_ALONE, "a record alone costs more than its limit");
+assert(inBatch <= LIMIT_IN_BATCH, "a record in a batch costs more than its limit");
