@@ -1,0 +1,83 @@
+"""Digests: which bytes are hashed for what.
+
+SHA-256 names contents (docs/protocol.md, section 3), Keccak-256 names what contracts look up.
+Every digest is 32 raw bytes.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from eth_abi.abi import encode
+from eth_utils.address import to_canonical_address
+from eth_utils.crypto import keccak as _keccak
+
+_UPDATE_TAG = b"fedwitness.update.v1"
+_PIECE = 1 << 20  # bytes read at a time
+
+
+def keccak(data: bytes) -> bytes:
+    """Hash with Keccak-256, Ethereum's hash."""
+    return _keccak(data)
+
+
+def sha256(data: bytes) -> bytes:
+    """Hash with SHA-256 (FIPS 180-4)."""
+    return hashlib.sha256(data).digest()
+
+
+def sha256_stream(pieces: Iterable[bytes]) -> bytes:
+    """Hash the concatenation of the pieces with SHA-256 without holding it."""
+    hasher = hashlib.sha256()
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.digest()
+
+
+def content_digest(content: Path | bytes) -> bytes:
+    """Compute the content digest of a model or update: the SHA-256 of its canonical bytes.
+
+    See docs/protocol.md, section 3.2. A file is read a piece at a time.
+    """
+    if isinstance(content, bytes):
+        return sha256(content)
+    with content.open("rb") as file:
+        return sha256_stream(iter(lambda: file.read(_PIECE), b""))
+
+
+def update_digest(
+    chain_id: int, ledger: str, round_number: int, hospital: str, content: bytes
+) -> bytes:
+    """Bind a content digest to one place on one ledger (docs/protocol.md, section 3.3)."""
+    return sha256(
+        _UPDATE_TAG
+        + chain_id.to_bytes(32, "big")
+        + to_canonical_address(ledger)
+        + round_number.to_bytes(32, "big")
+        + to_canonical_address(hospital)
+        + content
+    )
+
+
+def task_id(name: str) -> bytes:
+    """Compute the identifier of a task on chain: the Keccak-256 of its name."""
+    return keccak(name.encode())
+
+
+def rule_digest(rule: str) -> bytes:
+    """Compute the digest of a rule on chain: the Keccak-256 of its canonical JSON."""
+    return keccak(rule.encode())
+
+
+def dataset_id(chain_id: int, registry: str, hospital: str, name: str) -> bytes:
+    """Compute the identifier of a hospital's data set (docs/protocol.md, section 4.3)."""
+    types = ("uint256", "address", "address", "string")
+    return keccak(encode(types, (chain_id, registry, hospital, name)))
+
+
+def version_id(  # noqa: PLR0917 - the fields that section 4.3 hashes, in its order
+    chain_id: int, registry: str, hospital: str, name: str, merkle_root: bytes, previous: bytes
+) -> bytes:
+    """Compute the identifier of a data set's version (docs/protocol.md, section 4.3)."""
+    types = ("uint256", "address", "address", "string", "bytes32", "bytes32")
+    return keccak(encode(types, (chain_id, registry, hospital, name, merkle_root, previous)))

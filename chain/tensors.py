@@ -1,0 +1,307 @@
+"""Canonical tensors: models and updates as safetensors files of one form.
+
+See docs/protocol.md, sections 3.1 and 3.2. The bytes are those that the safetensors library
+writes for the same tensors (https://huggingface.co/docs/safetensors); that library's reader is
+more lenient than the protocol allows, so this module has its own.
+"""
+
+import hashlib
+import math
+import mmap
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Self, cast
+
+import numpy as np
+
+from chain.canonical import canonical_json, parse_json
+from chain.digests import sha256
+from chain.errors import InvalidInputError
+from chain.files import replacing
+
+Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+DTYPES: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType(
+    {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+)
+MAX_HEADER = 1 << 20  # bytes
+MAX_TENSORS = 4096
+MAX_RANK = 8
+MAX_DIMENSION = (1 << 53) - 1  # the greatest integer of canonical JSON
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_LENGTH = 8  # bytes of the header's length
+_WIDEST_FIRST = tuple(DTYPES)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor's name, dtype (a key of `DTYPES`) and shape.
+
+    Raises:
+        InvalidInputError: If one of them is outside docs/protocol.md, section 3.1.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what no canonical file can hold."""
+        if not _NAME.fullmatch(self.name):
+            message = f"expected a tensor name of 1 to 128 A-Z a-z 0-9 . _ -, found {self.name!r}"
+            raise InvalidInputError(message)
+        if self.dtype not in DTYPES:
+            message = f"tensor {self.name}: expected F64, F32 or F16, found {self.dtype!r}"
+            raise InvalidInputError(message)
+        if len(self.shape) > MAX_RANK or not all(1 <= n <= MAX_DIMENSION for n in self.shape):
+            message = (
+                f"tensor {self.name}: expected at most {MAX_RANK} dimensions, each at least 1, "
+                f"found {self.shape}"
+            )
+            raise InvalidInputError(message)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the tensor's data in bytes."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+    @property
+    def place(self) -> tuple[int, bytes]:
+        """The key that orders tensors in a file: widest dtype first, then the name's bytes."""
+        return _WIDEST_FIRST.index(self.dtype), self.name.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tensors that a model is made of, in the order of its file.
+
+    Raises:
+        InvalidInputError: If there are none or too many, or they are out of order or named twice.
+    """
+
+    tensors: tuple[TensorSpec, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what no canonical file can hold."""
+        if not 1 <= len(self.tensors) <= MAX_TENSORS:
+            message = f"expected 1 to {MAX_TENSORS} tensors, found {len(self.tensors)}"
+            raise InvalidInputError(message)
+        if any(one.place >= next_.place for one, next_ in pairwise(self.tensors)):
+            message = "expected tensors by dtype, widest first, then by name; found another order"
+            raise InvalidInputError(message)
+        if len({spec.name for spec in self.tensors}) != len(self.tensors):
+            message = "expected each tensor name once, found one under two dtypes"
+            raise InvalidInputError(message)
+        if len(self.header()) > MAX_HEADER:
+            message = f"expected a header of at most {MAX_HEADER} bytes, found a longer one"
+            raise InvalidInputError(message)
+
+    @classmethod
+    def of(cls, specs: Iterable[TensorSpec]) -> Self:
+        """Put tensors into the order of the file."""
+        return cls(tuple(sorted(specs, key=lambda spec: spec.place)))
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read a schema (docs/protocol.md, section 3.2).
+
+        Raises:
+            InvalidInputError: If the bytes are not the canonical JSON of a schema.
+        """
+        schema = cls.of(_specs(parse_json(data, MAX_HEADER), {"dtype", "shape"}))
+        if schema.to_json() != data:
+            message = "expected a schema in canonical JSON (RFC 8785), found another form of it"
+            raise InvalidInputError(message)
+        return schema
+
+    def to_json(self) -> bytes:
+        """Write the schema as canonical JSON."""
+        members = {
+            spec.name: {"dtype": spec.dtype, "shape": list(spec.shape)} for spec in self.tensors
+        }
+        return canonical_json(members)
+
+    def digest(self) -> bytes:
+        """Compute the schema's digest, the SHA-256 of its canonical JSON."""
+        return sha256(self.to_json())
+
+    def file_size(self) -> int:
+        """Compute the exact size in bytes of a canonical file with these tensors."""
+        return len(self.header()) + sum(spec.nbytes for spec in self.tensors)
+
+    def header(self) -> bytes:
+        """Write all that precedes the data in a canonical file: length, JSON and padding."""
+        members = []
+        for spec, begin in self.with_offsets():
+            shape = ",".join(map(str, spec.shape))
+            members.append(
+                f'"{spec.name}":{{"dtype":"{spec.dtype}","shape":[{shape}],'
+                f'"data_offsets":[{begin},{begin + spec.nbytes}]}}'
+            )
+        text = ("{" + ",".join(members) + "}").encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(_LENGTH, "little") + text
+
+    def with_offsets(self) -> Iterator[tuple[TensorSpec, int]]:
+        """Give each tensor with the offset in bytes of its data behind the header."""
+        begin = 0
+        for spec in self.tensors:
+            yield spec, begin
+            begin += spec.nbytes
+
+
+class TensorFile:
+    """A canonical tensor file, mapped into memory and not copied.
+
+    Attributes:
+        schema: Its tensors.
+        arrays: A read-only view of each, by name. A view that outlives `close` keeps the map.
+    """
+
+    def __init__(self, schema: Schema, data: mmap.mmap) -> None:
+        """Take over a map whose bytes were checked; callers use `open_tensors`."""
+        self.schema = schema
+        start = len(schema.header())
+        self.arrays: Mapping[str, Array] = MappingProxyType(
+            {spec.name: _view(data, spec, start + begin) for spec, begin in schema.with_offsets()}
+        )
+
+    def close(self) -> None:
+        """Let go of the views, and so of the map, which ends with the last of them."""
+        self.arrays = MappingProxyType({})
+
+    def __enter__(self) -> Self:
+        """Use the file in a `with` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+
+def open_tensors(path: Path) -> TensorFile:
+    """Map a canonical tensor file and check every byte of its form (docs/protocol.md, 3.1).
+
+    No length that the file states is used before it is held against the file's true size.
+
+    Raises:
+        InvalidInputError: If the file is in any other form.
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        head = file.read(_LENGTH)
+        length = int.from_bytes(head, "little")
+        if len(head) < _LENGTH or length > MAX_HEADER or length % 8 or _LENGTH + length > size:
+            message = (
+                f"{path.name}: expected the length of a safetensors header, a multiple of 8 up to "
+                f"{MAX_HEADER} that fits into the file's {size} bytes, found {head.hex()}"
+            )
+            raise InvalidInputError(message)
+        head += file.read(length)
+        schema = _schema_of_header(head, path.name)
+        if size != schema.file_size():
+            message = f"{path.name}: expected {schema.file_size()} bytes, found {size}"
+            raise InvalidInputError(message)
+        return TensorFile(schema, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Array]) -> bytes:
+    """Write tensors to a canonical file and return its content digest.
+
+    Args:
+        path: Replaced if it exists; after an error it is as it was.
+        tensors: Arrays of float64, float32 or float16 by name.
+
+    Raises:
+        InvalidInputError: If no canonical file can hold them.
+    """
+    hasher = hashlib.sha256()
+    pieces = _pieces(tensors)
+    with replacing(path) as file:
+        for piece in pieces:
+            hasher.update(piece)
+            file.write(piece)
+    return hasher.digest()
+
+
+def tensor_bytes(tensors: Mapping[str, Array]) -> bytes:
+    """Write tensors to canonical bytes; for small ones, as all are held in memory.
+
+    Raises:
+        InvalidInputError: If no canonical file can hold them.
+    """
+    return b"".join(_pieces(tensors))
+
+
+def schema_of(tensors: Mapping[str, Array]) -> Schema:
+    """Describe tensors.
+
+    Raises:
+        InvalidInputError: If no canonical file can hold them.
+    """
+    return Schema.of(
+        TensorSpec(name, _dtype_name(array), array.shape) for name, array in tensors.items()
+    )
+
+
+def _pieces(tensors: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
+    schema = schema_of(tensors)
+    yield schema.header()
+    for spec in schema.tensors:
+        array = np.asarray(tensors[spec.name], dtype=DTYPES[spec.dtype], order="C")
+        yield array.reshape(-1).view(np.uint8).data
+
+
+def _dtype_name(array: Array) -> str:
+    return f"F{array.dtype.itemsize * 8}" if array.dtype.kind == "f" else str(array.dtype)
+
+
+def _view(data: mmap.mmap, spec: TensorSpec, offset: int) -> Array:
+    flat = np.frombuffer(data, DTYPES[spec.dtype], math.prod(spec.shape), offset)
+    return flat.reshape(spec.shape)
+
+
+def _schema_of_header(head: bytes, name: str) -> Schema:
+    members = parse_json(head[_LENGTH:], MAX_HEADER)
+    schema = Schema.of(_specs(members, {"dtype", "shape", "data_offsets"}))
+    # Offsets, order, white space and padding are checked at once: only one header is canonical.
+    if schema.header() != head:
+        message = f"{name}: expected the canonical safetensors header of docs/protocol.md, 3.1"
+        raise InvalidInputError(message)
+    return schema
+
+
+def _specs(members: object, keys: set[str]) -> Iterator[TensorSpec]:
+    if not isinstance(members, dict):
+        message = f"expected an object with a member for each tensor, found {type(members)}"
+        raise InvalidInputError(message)
+    for name, member in members.items():
+        if not isinstance(member, dict) or set(member) != keys:
+            message = f"tensor {name!r}: expected an object of {sorted(keys)}"
+            raise InvalidInputError(message)
+        yield TensorSpec(name, _text(name, member["dtype"]), _shape(name, member["shape"]))
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        message = f"tensor {name!r}: expected a dtype in a string, found {type(value)}"
+        raise InvalidInputError(message)
+    return value
+
+
+def _shape(name: str, value: object) -> tuple[int, ...]:
+    # `True` is an int to Python but no number to JSON.
+    if not isinstance(value, list) or not all(type(n) is int for n in value):
+        message = f"tensor {name!r}: expected a shape of integers"
+        raise InvalidInputError(message)
+    return tuple(cast("list[int]", value))
