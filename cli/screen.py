@@ -1,0 +1,87 @@
+"""What a command prints on: results on standard output, everything else on standard error."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from chain.canonical import canonical_json
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where a command's words go.
+
+    With ``as_json`` standard output holds one JSON value and nothing else, for machines.
+    """
+
+    as_json: bool = False
+    output: Console = field(default_factory=lambda: Console(soft_wrap=True))
+    remarks: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True))
+
+    def show(self, data: object, human: RenderableType | None = None) -> None:
+        """Show a result: `data` as JSON, or `human` where people read it."""
+        if self.as_json:
+            self.output.print_json(json.dumps(data, ensure_ascii=False))
+        else:
+            self.output.print(as_lines(data) if human is None else human)
+
+    def say(self, remark: str) -> None:
+        """Say how things go; the remark is plain text."""
+        self.remarks.print(escape(remark))
+
+    def fail(self, kind: str, message: str) -> None:
+        """Say why a command failed, in one line, and in JSON too where that was asked for."""
+        line = " ".join(message.split("\n"))
+        self.remarks.print(f"[bold red]error:[/] {escape(line)}")
+        if self.as_json:
+            self.output.print_json(json.dumps({"error": {"kind": kind, "message": line}}))
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Show progress bars while the block runs."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.remarks, transient=True) as bars:
+            yield bars
+
+
+def as_lines(data: object) -> RenderableType:
+    """Render a JSON value for people: objects as two columns, lists of objects as tables."""
+    if isinstance(data, Mapping):
+        table = Table(show_header=False, box=None, pad_edge=False)
+        for name, value in data.items():
+            table.add_row(f"[bold]{escape(str(name))}[/]", as_lines(value))
+        return table
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        return _rows(data)
+    return escape(_cell(data))
+
+
+def _rows(rows: Sequence[object]) -> RenderableType:
+    if not rows:
+        return "-"
+    if not all(isinstance(row, Mapping) for row in rows):
+        return escape("\n".join(_cell(row) for row in rows))
+    names = list(dict.fromkeys(name for row in rows for name in row))  # type: ignore[attr-defined]
+    table = Table(*names, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(_cell(row.get(name))) for name in names))  # type: ignore[attr-defined]
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, (dict, list, tuple)):
+        return canonical_json(value).decode()
+    return str(value)
