@@ -15,12 +15,12 @@ without padding), dag-pb (https://ipld.io/specs/codecs/dag-pb/spec/) and UnixFS
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Self
 
-from chain.errors import InvalidInputError, VerificationError
+from chain.errors import DigestMismatchError, InvalidInputError, VerificationError
 
 RAW = 0x55
 DAG_PB = 0x70
@@ -296,6 +296,95 @@ def decode_node(block: bytes, layout: Layout = LAYOUT) -> tuple[Link, ...]:
             "the block is a UnixFS file node, but not in its canonical encoding"
         )
     return links
+
+
+def leaves(
+    cid: Cid, fetch: Callable[[Cid], bytes], max_bytes: int, layout: Layout = LAYOUT
+) -> Iterator[Link]:
+    """Yield the leaves of a blob from left to right, fetching and checking its inner nodes.
+
+    Every node is checked against its CID and against the one shape that a blob of its size has,
+    so neither depth, number of blocks nor sizes are a stranger's choice.
+
+    Args:
+        cid: The blob's CID.
+        fetch: Returns the block of a CID; what it returns is checked here.
+        max_bytes: Greatest permitted size of the blob, in bytes.
+        layout: `LAYOUT` for every blob of the protocol.
+
+    Raises:
+        InvalidInputError: If the CID is that of a leaf, or the blob is larger than permitted.
+        DigestMismatchError: If a node's bytes are not those of its CID.
+        VerificationError: If the nodes are not those of a blob.
+    """
+    if cid.codec != DAG_PB:
+        raise InvalidInputError(f"expected the CID of a blob (dag-pb), found {cid}")
+    links = decode_node(checked_block(cid, fetch(cid)), layout)
+    file_bytes = sum(link.file_bytes for link in links)
+    if file_bytes > max_bytes:
+        raise InvalidInputError(
+            f"expected a blob of at most {max_bytes} bytes, found {cid} of {file_bytes}"
+        )
+    level = layout.levels(file_bytes)
+    yield from _leaves_below(links, file_bytes, level, fetch, layout)
+
+
+def checked_block(cid: Cid, block: bytes) -> bytes:
+    """Return a block that was said to have this CID.
+
+    Raises:
+        DigestMismatchError: If it has another.
+    """
+    found = Cid.of_block(cid.codec, block)
+    if found != cid:
+        raise DigestMismatchError("block of a blob", cid, found)
+    return block
+
+
+def checked_leaf(link: Link, block: bytes) -> bytes:
+    """Return a leaf's bytes.
+
+    Raises:
+        DigestMismatchError: If they are not those of the CID.
+        VerificationError: If they are more or fewer than the node above them says.
+    """
+    checked_block(link.cid, block)
+    if len(block) != link.file_bytes:
+        raise VerificationError(
+            f"expected a leaf of {link.file_bytes} bytes, found {link.cid} of {len(block)}"
+        )
+    return block
+
+
+def _leaves_below(
+    links: tuple[Link, ...],
+    file_bytes: int,
+    level: int,
+    fetch: Callable[[Cid], bytes],
+    layout: Layout,
+) -> Iterator[Link]:
+    sizes = [link.file_bytes for link in links]
+    if sizes != layout.children(file_bytes, level):
+        raise VerificationError(f"the tree of a blob of {file_bytes} bytes is not cut like this")
+    codec = RAW if level == 1 else DAG_PB
+    for link in links:
+        if link.cid.codec != codec:
+            raise VerificationError(f"expected a {_CODEC_NAMES[codec]} block, found {link.cid}")
+        if level == 1:
+            _check_tree_bytes(link, link.file_bytes)
+            yield link
+            continue
+        block = checked_block(link.cid, fetch(link.cid))
+        below = decode_node(block, layout)
+        _check_tree_bytes(link, len(block) + sum(each.tree_bytes for each in below))
+        yield from _leaves_below(below, link.file_bytes, level - 1, fetch, layout)
+
+
+def _check_tree_bytes(link: Link, found: int) -> None:
+    if link.tree_bytes != found:
+        raise VerificationError(
+            f"expected a tree of {link.tree_bytes} bytes below {link.cid}, found {found}"
+        )
 
 
 def _read_links(block: bytes, max_links: int) -> tuple[Link, ...]:

@@ -75,8 +75,10 @@ def remembered(pid_file: Path) -> ProcessIdentity | None:
 
 def is_running(identity: ProcessIdentity) -> bool:
     """Tell whether this very process, not a later one of the same id, still runs."""
-    _reap(identity.pid)
-    return bool(identity.started) and start_time(identity.pid) == identity.started
+    running = bool(identity.started) and start_time(identity.pid) == identity.started
+    if not running:
+        _reap(identity.pid)
+    return running
 
 
 def end(identity: ProcessIdentity, *, grace_seconds: float) -> None:
@@ -170,6 +172,6 @@ _children: dict[int, "subprocess.Popen[bytes]"] = {}
 
 
 def _reap(pid: int) -> None:
-    child = _children.get(pid)
-    if child is not None and child.poll() is not None:
-        del _children[pid]
+    child = _children.pop(pid, None)
+    if child is not None:
+        child.wait()
