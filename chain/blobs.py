@@ -126,7 +126,7 @@ class IpfsBlobStore:
     def put(self, source: Source) -> Cid:
         """Store a blob block by block, check every answer, and pin the root recursively."""
         with _workers() as pool:
-            blocks = blob_blocks(_chunks(source))
+            blocks = blob_blocks(read_chunks(source))
             submitted = (pool.submit(self._put_block, cid, block) for cid, block in blocks)
             for stored in _ahead(submitted):
                 cid = stored
@@ -220,10 +220,11 @@ def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
             raise
 
 
-def _chunks(source: Source) -> Iterator[bytes]:
+def read_chunks(source: Source) -> Iterator[bytes]:
+    """Yield a blob's bytes in pieces, from whatever holds them."""
     if isinstance(source, Path):
         with source.open("rb") as file:
-            yield from _chunks(file)
+            yield from read_chunks(file)
     elif hasattr(source, "read"):
         while chunk := source.read(LAYOUT.leaf_bytes):
             yield chunk

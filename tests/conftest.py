@@ -30,3 +30,9 @@ def ipfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield start_ipfs(folder, free_port())
     finally:
         stop_ipfs(folder)
+
+
+@pytest.fixture(scope="session")
+def ipfs_http(ipfs: str) -> str:
+    """The URL of the same IPFS node, for requests without a client."""
+    return f"http://127.0.0.1:{ipfs.split('/')[4]}"
