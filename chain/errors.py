@@ -24,6 +24,8 @@ Every message says what was expected, what was found, and what to do where that 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from chain.types import Reason
+
 if TYPE_CHECKING:
     from chain.types import Verdict
 
@@ -93,7 +95,17 @@ class InclusionProofError(VerificationError):
 
 
 class EnvelopeError(VerificationError):
-    """An envelope is malformed, meant for someone or somewhere else, or does not open."""
+    """An envelope is malformed, meant for someone or somewhere else, or does not open.
+
+    Args:
+        reason: The step of admission that it fails (docs/protocol.md, section 8).
+        message: What was expected and found.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        """Keep the reason, which becomes the verdict's."""
+        self.reason = reason
+        super().__init__(message)
 
 
 class ReplayMismatchError(VerificationError):
