@@ -1,0 +1,341 @@
+"""Rounds, driven by the ledger: whatever is to be done next follows from what it says now.
+
+Nothing is remembered between two steps but caches that may be lost. So an aggregator that was
+killed at any point goes on from the chain and IPFS alone, and proposes the same model, since
+`aggregator.replay` gives the same bytes again (docs/protocol.md, sections 7 and 10).
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from threading import Event
+from typing import TypeAlias
+
+from aggregator.replay import (
+    ProgressCallback,
+    RoundResult,
+    address_order,
+    judge_and_aggregate,
+    private_folder,
+)
+from aggregator.rules import parse_rule
+from aggregator.settings import AggregatorSettings
+from chain.blobs import BlobStore
+from chain.digests import content_digest
+from chain.errors import (
+    BlobUnavailableError,
+    ContractRevertedError,
+    InvalidInputError,
+    LedgerError,
+    UnfitRoundError,
+    UnknownRoundError,
+)
+from chain.ledger import Ledger
+from chain.merkle import verdicts_root
+from chain.tensors import open_tensors
+from chain.types import Phase, Round, RoundTerms
+
+# Refusals that say only that the round was read a moment too early or too late.
+_RACES = frozenset(
+    {
+        "RoundLedgerStillCollecting",
+        "RoundLedgerVerdictMissing",
+        "RoundLedgerUnexpectedPhase",
+    }
+)
+
+
+class Action(Enum):
+    """What one step of the aggregator came to."""
+
+    OPENED = "opened"
+    WAITED_FOR_RECORDS = "waited for records"
+    PROPOSED = "proposed"
+    WAITED_FOR_WITNESSES = "waited for witnesses"
+    WAITED_FOR_STEWARD = "waited for the steward"
+    WAITED_FOR_NETWORK = "waited for chain or IPFS"
+    FINAL = "final"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: the round (0 where none is known), what came of it, and a sentence for people."""
+
+    round: int
+    action: Action
+    told: str
+
+
+StepCallback: TypeAlias = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """What the rounds of a task have in common.
+
+    Args:
+        task: The task's name.
+        purpose: Number of the Data Use Ontology term.
+        rule: The rule in canonical JSON.
+        min_updates: How many updates must be kept.
+        max_updates: How many records end the collecting.
+        quorum: How many equal attestations make a round final.
+        collecting_seconds: From opening to the deadline.
+        witnesses: Who may attest, in any order.
+    """
+
+    task: str
+    purpose: int
+    rule: str
+    min_updates: int
+    max_updates: int
+    quorum: int
+    collecting_seconds: int
+    witnesses: tuple[str, ...]
+
+
+def open_round(ledger: Ledger, blobs: BlobStore, plan: RoundPlan, genesis: Path | None) -> int:
+    """Open a task's next round on its last final model, or on `genesis` where there is none.
+
+    Returns:
+        The round's number.
+
+    Raises:
+        InvalidInputError: If the rule is malformed or needs more updates than the round's least
+            number, or there is neither a final model nor a genesis.
+        ContractRevertedError: If the ledger refuses the terms, such as while a round is active.
+    """
+    rule = parse_rule(plan.rule)
+    if rule.least_updates > plan.min_updates:
+        raise InvalidInputError(
+            f"the rule {plan.rule} needs at least {rule.least_updates} updates, but the round "
+            f"would be content with {plan.min_updates}: raise the least number of updates"
+        )
+    model, blob, schema = _base_model(ledger, blobs, plan.task, genesis)
+    return ledger.open_round(
+        RoundTerms(
+            task=plan.task,
+            purpose=plan.purpose,
+            base_model=model,
+            base_blob=blob,
+            schema=schema,
+            rule=plan.rule,
+            min_updates=plan.min_updates,
+            max_updates=plan.max_updates,
+            quorum=plan.quorum,
+            deadline=ledger.next_timestamp() + plan.collecting_seconds,
+            witnesses=tuple(sorted(plan.witnesses, key=address_order)),
+        )
+    )
+
+
+def advance(
+    ledger: Ledger,
+    blobs: BlobStore,
+    round_number: int,
+    *,
+    private_key: bytes,
+    settings: AggregatorSettings,
+    progress: ProgressCallback | None = None,
+) -> Step:
+    """Do what the round needs next from its aggregator; done twice, it changes nothing more.
+
+    Args:
+        ledger: Signs as the round's aggregator.
+        blobs: Where envelopes and models lie.
+        round_number: The round.
+        private_key: The aggregator's X25519 key.
+        settings: The working folder and the number of threads.
+        progress: Called as judging moves on.
+
+    Raises:
+        UnknownRoundError: If there is no such round.
+        LedgerError: If the chain refuses or cannot be reached.
+        BlobUnavailableError: If IPFS cannot be reached or has not the base model.
+        OSError: If the disk is full.
+    """
+    round_ = ledger.round(round_number)
+    workdir = private_folder(settings.workdir) / f"round-{round_number}"
+
+    def judge() -> RoundResult:
+        return judge_and_aggregate(
+            ledger,
+            blobs,
+            round_number,
+            private_key=private_key,
+            workdir=workdir,
+            target=private_folder(workdir) / "model.safetensors",
+            threads=settings.threads,
+            progress=progress,
+        )
+
+    match round_.phase:
+        case Phase.OPEN | Phase.COLLECTING if is_collecting(round_, ledger.next_timestamp()):
+            return _waited_for_records(round_)
+        case Phase.OPEN | Phase.COLLECTING:
+            return _end_collecting(ledger, blobs, round_, judge)
+        case Phase.PROPOSED if round_.disputed:
+            return _answer_dispute(ledger, blobs, round_, judge)
+        case Phase.PROPOSED:
+            told = f"{round_.attestations} of {round_.terms.quorum} attestations"
+            return Step(round_number, Action.WAITED_FOR_WITNESSES, told)
+        case Phase.FINAL | Phase.ABORTED:
+            shutil.rmtree(workdir, ignore_errors=True)
+            return _ended(round_)
+    raise UnknownRoundError(f"the ledger has no round {round_number}")
+
+
+def is_collecting(round_: Round, timestamp: int) -> bool:
+    """Tell whether a block of this time would still take a record."""
+    return round_.updates < round_.terms.max_updates and timestamp <= round_.terms.deadline
+
+
+def run(
+    ledger: Ledger,
+    blobs: BlobStore,
+    plan: RoundPlan,
+    *,
+    rounds: int,
+    genesis: Path | None,
+    private_key: bytes,
+    settings: AggregatorSettings,
+    stop: Event,
+    told: StepCallback,
+    progress: ProgressCallback | None = None,
+) -> None:
+    """Lead a task until the ledger has had `rounds` rounds of it, final or aborted.
+
+    A chain or IPFS node that cannot be reached is waited for.
+
+    Args:
+        ledger: Signs as the aggregator.
+        blobs: Where envelopes and models lie.
+        plan: What each round is opened with.
+        rounds: How many rounds the task shall have, those of earlier runs included.
+        genesis: The model that the first round starts from.
+        private_key: The aggregator's X25519 key.
+        settings: Working folder, threads and poll interval.
+        stop: Ends the loop after the step in work.
+        told: Called with each step that differs from the one before.
+        progress: Called as judging moves on.
+
+    Raises:
+        ContractRevertedError: If the ledger refuses what the aggregator wants to do.
+        InvalidInputError: If the plan is malformed.
+    """
+    last: Step | None = None
+    settled: Round | None = None
+    current: int | None = None
+
+    def advanced(number: int) -> Step:
+        return advance(
+            ledger,
+            blobs,
+            number,
+            private_key=private_key,
+            settings=settings,
+            progress=progress,
+        )
+
+    while not stop.is_set():
+        try:
+            active = ledger.active_round(plan.task)
+            if active is not None and active == settled:
+                stop.wait(settings.poll_seconds)
+                continue
+            if active is not None and current in {None, active.number}:
+                current = active.number
+                step = advanced(current)
+                settled = active if step.action is Action.WAITED_FOR_STEWARD else None
+            elif current is not None:
+                step, current = advanced(current), None
+            elif len(ledger.task_rounds(plan.task)) < rounds:
+                current = open_round(ledger, blobs, plan, genesis)
+                step = Step(current, Action.OPENED, f"open for {plan.collecting_seconds} seconds")
+            else:
+                return
+        except ContractRevertedError:
+            raise
+        except (LedgerError, BlobUnavailableError) as error:
+            step = Step(current or 0, Action.WAITED_FOR_NETWORK, str(error))
+        if step != last:
+            told(step)
+            last = step
+        if step.action.name.startswith("WAITED"):
+            stop.wait(settings.poll_seconds)
+
+
+def _base_model(
+    ledger: Ledger, blobs: BlobStore, task: str, genesis: Path | None
+) -> tuple[bytes, bytes, bytes]:
+    """Return the digests of base model, blob and schema that the next round must have."""
+    final = ledger.last_final(task)
+    if final is not None:
+        model, blob, number = final
+        return model, blob, ledger.round(number).terms.schema
+    if genesis is None:
+        raise InvalidInputError(f"the task {task!r} has no final model yet: give it a first one")
+    with open_tensors(genesis) as tensors:
+        schema = tensors.schema.digest()
+    return content_digest(genesis), blobs.put(genesis).digest, schema
+
+
+def _waited_for_records(round_: Round) -> Step:
+    told = f"{round_.updates} of at most {round_.terms.max_updates} records"
+    return Step(round_.number, Action.WAITED_FOR_RECORDS, told)
+
+
+def _end_collecting(
+    ledger: Ledger, blobs: BlobStore, round_: Round, judge: Callable[[], RoundResult]
+) -> Step:
+    try:
+        _require_records(round_)
+        return _propose(ledger, blobs, round_, judge())
+    except UnfitRoundError as error:
+        ledger.abort(round_.number, str(error))
+        return Step(round_.number, Action.ABORTED, str(error))
+
+
+def _require_records(round_: Round) -> None:
+    least = round_.terms.min_updates
+    if round_.updates < least:
+        raise UnfitRoundError(f"expected at least {least} records, found {round_.updates}")
+
+
+def _propose(ledger: Ledger, blobs: BlobStore, round_: Round, result: RoundResult) -> Step:
+    blob = blobs.put(result.model_path)
+    try:
+        ledger.propose(round_.number, result.model_digest, blob.digest, result.verdicts)
+    except ContractRevertedError as error:
+        if error.name not in _RACES:
+            raise
+        return Step(round_.number, Action.WAITED_FOR_RECORDS, str(error))
+    return Step(round_.number, Action.PROPOSED, f"model {result.model_digest.hex()}")
+
+
+def _answer_dispute(
+    ledger: Ledger, blobs: BlobStore, round_: Round, judge: Callable[[], RoundResult]
+) -> Step:
+    """Propose anew where the aggregator now comes to something else, and only then."""
+    proposal = round_.proposal
+    try:
+        result = judge()
+    except UnfitRoundError as error:
+        told = f"the round makes no model ({error}): a steward has to abort it"
+        return Step(round_.number, Action.WAITED_FOR_STEWARD, told)
+    root = verdicts_root(round_.number, result.verdicts)
+    if proposal is None or (result.model_digest, root) != (proposal.model, proposal.verdicts):
+        return _propose(ledger, blobs, round_, result)
+    # The witness may only have failed to fetch the model: what is there already stays there.
+    blobs.put(result.model_path)
+    told = f"proposal {proposal.number} is disputed, but a second computation confirms it"
+    return Step(round_.number, Action.WAITED_FOR_STEWARD, f"{told}: a steward has to decide")
+
+
+def _ended(round_: Round) -> Step:
+    if round_.phase is Phase.FINAL and round_.proposal is not None:
+        return Step(round_.number, Action.FINAL, f"model {round_.proposal.model.hex()}")
+    return Step(round_.number, Action.ABORTED, "the task's model stays as it was")
