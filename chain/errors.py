@@ -16,18 +16,16 @@
     │   └── ReplayMismatchError
     ├── UnfitRoundError              a round's updates make no model that could be proposed
     ├── KeystoreError                a key file is missing, damaged or the password is wrong
+    ├── IndexDatabaseError           the index's database cannot be used, or is of another version
+    ├── CompilationError             the contracts do not compile
     └── DevnetError                  the local network cannot be started or stopped
 
 Every message says what was expected, what was found, and what to do where that is not obvious.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from chain.types import Reason
-
-if TYPE_CHECKING:
-    from chain.types import Verdict
+from chain.types import Reason, Verdict
 
 
 class FedWitnessError(Exception):
@@ -120,7 +118,7 @@ class UnfitRoundError(FedWitnessError):
         verdicts: What admission and rule said of each record, as far as they came.
     """
 
-    def __init__(self, message: str, verdicts: "tuple[Verdict, ...]" = ()) -> None:
+    def __init__(self, message: str, verdicts: tuple[Verdict, ...] = ()) -> None:
         """Keep the verdicts: they tell why the round makes no model."""
         self.verdicts = verdicts
         super().__init__(message)
@@ -130,5 +128,13 @@ class KeystoreError(FedWitnessError):
     """A keystore file is missing or damaged, or the password does not open it."""
 
 
+class IndexDatabaseError(FedWitnessError):
+    """The index's database cannot be reached, or holds another version or another ledger."""
+
+
 class DevnetError(FedWitnessError):
     """The local network cannot be started, reached or stopped."""
+
+
+class CompilationError(FedWitnessError):
+    """The contracts do not compile, or there is no compiler."""
