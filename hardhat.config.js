@@ -18,4 +18,10 @@ export default defineConfig({
     sources: "contracts",
     tests: { solidity: "contracts/test" },
   },
+  test: {
+    solidity: {
+      fuzz: { runs: 64, seed: "0xfed" },
+      invariant: { runs: 16, depth: 64, failOnRevert: false },
+    },
+  },
 });

@@ -98,10 +98,9 @@ contract DatasetRegistry is IDatasetRegistry {
         bytes32 last = bytes32(0);
         for (uint256 i = 0; i < versions.length; ++i) {
             bytes32 version = versions[i];
-            if (i > 0 && version <= last)
-                revert DatasetRegistryVersionsNotAscending(last, version);
-            last = version;
             images += _usableImages(hospital, version, purpose);
+            if (version <= last) revert DatasetRegistryVersionsNotAscending(last, version);
+            last = version;
         }
     }
 

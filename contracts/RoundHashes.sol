@@ -4,7 +4,8 @@ pragma solidity 0.8.37;
 import {IRoundLedger} from "./interfaces/IRoundLedger.sol";
 
 /// @title What is signed and committed to
-/// @notice EIP-712 struct hashes of docs/protocol.md, section 6, and the leaves of section 5.
+/// @notice The EIP-712 struct hashes of docs/protocol.md, sections 7.1 and 10, and the verdict
+/// leaves of section 8.
 library RoundHashes {
     bytes32 private constant _UPDATE_RECORD =
         keccak256(

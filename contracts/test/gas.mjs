@@ -32,7 +32,6 @@ const [steward, aggregator, witness, relayer, ...hospitals] = await request("eth
 assert.equal(hospitals.length, BATCH);
 const chainId = BigInt(await request("eth_chainId"));
 const keccak = async (text) => ethHex.decode(await request("web3_sha3", hexOf(text)));
-const digest = (text) => keccak(text); // Any 32 bytes without zeros to save on do for SHA-256.
 
 function hexOf(text) {
   return ethHex.encode(new TextEncoder().encode(text));
@@ -62,7 +61,7 @@ async function deploy(name, args) {
 
 const participants = await deploy("ParticipantRegistry", {
   steward,
-  encryptionKey: await digest("steward's key"),
+  encryptionKey: await keccak("steward's key"),
   name: "Steward",
 });
 const datasets = await deploy("DatasetRegistry", participants.address);
@@ -75,7 +74,7 @@ async function enroll(account, role) {
   await participants.send(steward, "enroll", {
     account,
     role: await keccak(role),
-    encryptionKey: await digest(account),
+    encryptionKey: await keccak(account),
     name: role,
   });
 }
@@ -83,12 +82,12 @@ async function enroll(account, role) {
 async function register(hospital) {
   await datasets.send(hospital, "registerVersion", {
     name: "brains",
-    merkleRoot: await digest(`images of ${hospital}`),
+    merkleRoot: await keccak(`images of ${hospital}`),
     images: 1000n,
     modality: new Uint8Array(16).fill(0x4d, 0, 2),
     purposes: 1n << PURPOSE,
     profile: 1n,
-    attestation: await digest("report"),
+    attestation: await keccak("report"),
     previous: new Uint8Array(32),
   });
   const coder = createContract([
@@ -109,9 +108,9 @@ async function open(task) {
   await ledger.send(aggregator, "openRound", {
     task,
     purpose: PURPOSE,
-    baseModel: await digest("base model"),
-    baseBlob: await digest("base blob"),
-    schema: await digest("schema"),
+    baseModel: await keccak("base model"),
+    baseBlob: await keccak("base blob"),
+    schema: await keccak("schema"),
     rule: '{"name":"fed_avg","params":{}}',
     minUpdates: 1n,
     maxUpdates: 128n,
@@ -131,10 +130,10 @@ async function recordOf(hospital, round) {
     datasets: [versions.get(hospital)],
     purpose: PURPOSE,
     examples: 1000n,
-    baseModel: await digest("base model"),
-    update: await digest(`update of ${hospital}`),
-    blob: await digest(`blob of ${hospital}`),
-    code: await digest("code"),
+    baseModel: await keccak("base model"),
+    update: await keccak(`update of ${hospital}`),
+    blob: await keccak(`blob of ${hospital}`),
+    code: await keccak("code"),
     epsilon: 1_500_000n,
     delta: 10_000_000n,
   };
