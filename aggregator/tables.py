@@ -240,7 +240,7 @@ class DisputeRow(Table):
 class GrantRow(Table):
     """A researcher's permission to look (docs/protocol.md, section 11).
 
-    ``image`` is empty bytes for the whole version. Whether a grant is live is asked of the chain.
+    ``image`` is None for the whole version. Whether a grant is live is asked of the chain.
     """
 
     __tablename__ = "grants"

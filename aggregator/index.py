@@ -1,0 +1,372 @@
+"""The index: a database that answers questions about the chain, and is never the truth itself.
+
+It is filled from the events of the four contracts, in order, and can be built from nothing at any
+time. Each transaction takes the index from one block to a later one, so it always shows the chain
+as it stood at some block.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    collate,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+from sqlalchemy.types import NullType, String
+
+from aggregator import tables
+from aggregator.events import apply_event
+from aggregator.tables import SCHEMA_VERSION, IndexHead
+from chain.errors import IndexDatabaseError, InvalidInputError
+from chain.reader import LedgerReader
+
+CHUNK = 2_000  # blocks to a transaction
+BUSY_SECONDS = 30
+_HEAD = 1  # the key of the one row of index_head
+_MEMORY = "sqlite://"
+_RANKS = {int: 1, float: 1, str: 2, bytes: 3}
+_REBUILD = "build it anew with `fedwitness index rebuild`"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedBlock:
+    """The block up to which the index has read the chain."""
+
+    number: int
+    hash: bytes
+
+
+_Values: TypeAlias = tuple[Any, ...]
+BlockCallback: TypeAlias = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A value of the index that the chain does not vouch for.
+
+    Args:
+        table: The table.
+        key: The row's primary key.
+        column: The column, empty where a whole row is missing or too many.
+        expected: What the chain says, None where it knows no such row.
+        found: What the index holds, None where it has no such row.
+    """
+
+    table: str
+    key: tuple[object, ...]
+    column: str
+    expected: object
+    found: object
+
+
+def open_index(url: str) -> Engine:
+    """Connect to the index's database; nothing is read or made yet.
+
+    Args:
+        url: SQLAlchemy's form: `sqlite:///FILE` or `postgresql+psycopg://…`.
+
+    Raises:
+        InvalidInputError: If the URL is malformed or of another kind.
+    """
+    try:
+        if url == _MEMORY:  # one connection: each has its own memory
+            engine = create_engine(url, poolclass=StaticPool)
+        else:
+            engine = create_engine(url, pool_pre_ping=True)
+    except (ArgumentError, ModuleNotFoundError, ValueError) as error:
+        raise InvalidInputError(
+            "expected the index's database as sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+        ) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    elif engine.dialect.name != "postgresql":
+        raise InvalidInputError(f"expected SQLite or PostgreSQL, found {engine.dialect.name}")
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """Lend a session to `aggregator.queries`; nothing that happens in it is kept.
+
+    Raises:
+        IndexDatabaseError: If the database cannot be used or is of another version.
+    """
+    with _translated(engine), Session(engine) as session:
+        _require_current(session.connection())
+        yield session
+
+
+def indexed_block(engine: Engine) -> IndexedBlock | None:
+    """Tell how far the index has read; None where it was never filled.
+
+    Raises:
+        IndexDatabaseError: If the database cannot be used or is of another version.
+    """
+    with _translated(engine), engine.connect() as connection:
+        if not inspect(connection).has_table(IndexHead.__tablename__):
+            return None
+        _require_current(connection)
+        head = connection.execute(select(IndexHead.block, IndexHead.block_hash)).one()
+        return IndexedBlock(head.block, head.block_hash)
+
+
+def update_index(
+    engine: Engine, reader: LedgerReader, progress: BlockCallback | None = None
+) -> IndexedBlock:
+    """Bring the index up to the chain's newest block.
+
+    Where the chain no longer has the block that the index stands at, the index is built anew.
+    Processes that update the same index at once take turns, chunk by chunk.
+
+    Args:
+        engine: The index.
+        reader: The chain.
+        progress: Called after each chunk with the block reached and the newest one.
+
+    Raises:
+        IndexDatabaseError: If the database cannot be used, or holds another version or ledger.
+        LedgerError: If the chain cannot be reached; the index stands at some block, as always.
+    """
+    with _translated(engine):
+        with _writing(engine) as connection:
+            if not inspect(connection).has_table(IndexHead.__tablename__):
+                _create_tables(connection, reader)
+            _require_same_ledger(connection, reader)
+        newest = reader.head()
+        while True:
+            with _writing(engine) as connection:
+                at = _lock_head(connection)
+                if not _is_on_chain(at, newest.number, reader):
+                    _build(connection, reader, newest.number, progress)
+                elif at.number < newest.number:
+                    last = min(at.number + CHUNK, newest.number)
+                    _apply_blocks(connection, reader, at.number + 1, last)
+                    (progress or _ignore)(last, newest.number)
+                else:
+                    return at
+
+
+def rebuild(
+    engine: Engine, reader: LedgerReader, progress: BlockCallback | None = None
+) -> IndexedBlock:
+    """Drop the index and build it from nothing, in one transaction: on an error it is as it was.
+
+    Args:
+        engine: The index.
+        reader: The chain.
+        progress: Called after each chunk with the block reached and the newest one.
+
+    Raises:
+        IndexDatabaseError: If the database cannot be used.
+        LedgerError: If the chain cannot be reached.
+    """
+    with _translated(engine), _writing(engine) as connection:
+        _build(connection, reader, reader.head().number, progress)
+        return _lock_head(connection)
+
+
+def compare(engine: Engine, reader: LedgerReader) -> list[Difference]:
+    """Hold every row of the index against the chain, read anew up to the index's block.
+
+    Raises:
+        IndexDatabaseError: If the database cannot be used, or holds another version or ledger.
+        LedgerError: If the chain cannot be reached.
+    """
+    with _translated(engine), engine.connect() as found, _memory() as expected:
+        _require_same_ledger(found, reader)
+        at = _lock_head(found)
+        _build(expected, reader, min(at.number, reader.head().number), None)
+        return [
+            difference
+            for table in tables.Table.metadata.sorted_tables
+            for difference in _compare_table(table, expected, found)
+        ]
+
+
+def index_digest(engine: Engine) -> str:
+    """Compute the SHA-256 of all rows, in hex: equal for equal contents in any database.
+
+    Raises:
+        IndexDatabaseError: If the database cannot be used or is of another version.
+    """
+    hasher = hashlib.sha256()
+    with _translated(engine), engine.connect() as connection:
+        _require_current(connection)
+        for table in tables.Table.metadata.sorted_tables:
+            hasher.update(f"{table.name}\n".encode())
+            for row in _rows(connection, table):
+                hasher.update(f"{tuple(row)!r}\n".encode())
+    return hasher.hexdigest()
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # SQLAlchemy begins transactions itself, so that making tables is part of them too.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that becomes a writing one half-way fails when another one wrote meanwhile.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _writing(engine: Engine) -> Iterator[Connection]:
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def _memory() -> Iterator[Connection]:
+    engine = open_index(_MEMORY)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        told = error.orig if isinstance(error, DBAPIError) else error
+        place = engine.url.render_as_string(hide_password=True)
+        raise IndexDatabaseError(
+            f"the index at {place} cannot be used: {told}. Check that the database runs and can "
+            f"be written to; if it is damaged, {_REBUILD}"
+        ) from error
+
+
+def _create_tables(connection: Connection, reader: LedgerReader) -> None:
+    tables.Table.metadata.create_all(connection)
+    connection.execute(
+        insert(IndexHead).values(
+            id=_HEAD,
+            schema_version=SCHEMA_VERSION,
+            chain_id=reader.chain_id,
+            ledger=reader.address,
+            block=reader.deployed_at - 1,
+            block_hash=b"",
+        )
+    )
+
+
+def _build(
+    connection: Connection, reader: LedgerReader, newest: int, progress: BlockCallback | None
+) -> None:
+    tables.Table.metadata.drop_all(connection)
+    _create_tables(connection, reader)
+    for first in range(reader.deployed_at, newest + 1, CHUNK):
+        last = min(first + CHUNK - 1, newest)
+        _apply_blocks(connection, reader, first, last)
+        (progress or _ignore)(last, newest)
+
+
+def _apply_blocks(connection: Connection, reader: LedgerReader, first: int, last: int) -> None:
+    reached = reader.block(last)
+    for one in reader.events(first, last):
+        apply_event(connection, one)
+    connection.execute(update(IndexHead).values(block=reached.number, block_hash=reached.hash))
+
+
+def _lock_head(connection: Connection) -> IndexedBlock:
+    head = connection.execute(select(IndexHead.block, IndexHead.block_hash).with_for_update()).one()
+    return IndexedBlock(head.block, head.block_hash)
+
+
+def _is_on_chain(at: IndexedBlock, newest: int, reader: LedgerReader) -> bool:
+    if not at.hash:  # nothing was read yet
+        return True
+    return at.number <= newest and reader.block(at.number).hash == at.hash
+
+
+def _require_current(connection: Connection) -> None:
+    if not inspect(connection).has_table(IndexHead.__tablename__):
+        raise IndexDatabaseError(f"the index was never filled: {_REBUILD}")
+    # Alone: the other columns may not be there in another version.
+    found = connection.execute(select(IndexHead.schema_version)).scalar_one_or_none()
+    if found != SCHEMA_VERSION:
+        raise IndexDatabaseError(
+            f"expected an index of version {SCHEMA_VERSION}, found version {found}: {_REBUILD}"
+        )
+
+
+def _require_same_ledger(connection: Connection, reader: LedgerReader) -> None:
+    _require_current(connection)
+    found = connection.execute(select(IndexHead.chain_id, IndexHead.ledger)).one()
+    expected = (reader.chain_id, reader.address)
+    if tuple(found) != expected:
+        raise IndexDatabaseError(
+            f"expected an index of the ledger {expected[1]} on chain {expected[0]}, found one of "
+            f"{found.ledger} on chain {found.chain_id}: name another database, or {_REBUILD}"
+        )
+
+
+def _rows(connection: Connection, table: Table) -> Iterator[_Values]:
+    """Yield a table's rows ascending by primary key, in the order of bytes in any database.
+
+    The values are those of the database's driver, unconverted: what somebody else wrote into a
+    table need not fit its types.
+    """
+    is_postgresql = connection.dialect.name == "postgresql"
+    order = [
+        collate(column, "C") if is_postgresql and isinstance(column.type, String) else column
+        for column in table.primary_key
+    ]
+    raw = [type_coerce(column, NullType()).label(column.name) for column in table.columns]
+    statement = select(*raw).order_by(*order).execution_options(yield_per=1_000)
+    for row in connection.execute(statement):
+        yield tuple(int(value) if isinstance(value, bool) else value for value in row)
+
+
+def _compare_table(table: Table, expected: Connection, found: Connection) -> Iterator[Difference]:
+    """Walk the same table of two indexes side by side."""
+    columns = [column.name for column in table.columns]
+    keys = [columns.index(column.name) for column in table.primary_key]
+    walks = _rows(expected, table), _rows(found, table)
+    one, other = (next(walk, None) for walk in walks)
+    while one is not None or other is not None:
+        if other is None or (one is not None and _place(one, keys) < _place(other, keys)):
+            yield Difference(table.name, _key(one or (), keys), "", one, None)
+            one = next(walks[0], None)
+        elif one is None or _place(other, keys) < _place(one, keys):
+            yield Difference(table.name, _key(other, keys), "", None, other)
+            other = next(walks[1], None)
+        else:
+            for column, right, wrong in zip(columns, one, other, strict=True):
+                if right != wrong:
+                    yield Difference(table.name, _key(one, keys), column, right, wrong)
+            one, other = next(walks[0], None), next(walks[1], None)
+
+
+def _key(row: _Values, keys: Sequence[int]) -> _Values:
+    return tuple(row[key] for key in keys)
+
+
+def _place(row: _Values, keys: Sequence[int]) -> tuple[tuple[int, Any], ...]:
+    """Return what orders rows, as SQLite does: numbers, then text, then bytes."""
+    return tuple((_RANKS.get(type(value), 0), value) for value in _key(row, keys))
+
+
+def _ignore(_block: int, _newest: int) -> None:
+    """Stand in for a progress callback."""
