@@ -1,12 +1,14 @@
 """The local network for every test that needs a real chain or a real IPFS node."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from chain.devnet.anvil import start_anvil, stop_anvil
 from chain.devnet.ipfs import start_ipfs, stop_ipfs
 from chain.devnet.ports import free_port
+from tests.federation import Federation, connect, found_federation, unchanged
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,18 @@ def ipfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ipfs_http(ipfs: str) -> str:
     """The URL of the same IPFS node, for requests without a client."""
     return f"http://127.0.0.1:{ipfs.split('/')[4]}"
+
+
+@pytest.fixture(scope="session")
+def founded_federation(anvil: str, tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    """A federation as it was founded; ask for `federation`, which no other test has changed."""
+    return found_federation(anvil, tmp_path_factory.mktemp("outboxes"))
+
+
+@pytest.fixture
+def federation(founded_federation: Federation, tmp_path: Path) -> Iterator[Federation]:
+    """A small federation on the session's anvil, just founded (see `tests/federation.py`)."""
+    rpc_url, deployment = founded_federation.rpc_url, founded_federation.deployment
+    with unchanged(rpc_url):
+        versions = dict(founded_federation.versions)
+        yield connect(rpc_url, deployment, tmp_path / "outboxes", versions)

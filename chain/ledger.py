@@ -1,0 +1,289 @@
+"""What a party does on the ledger: every write, signed on this machine.
+
+Each write is tried first, so that a refusal costs nothing; then it is signed, kept in the
+outbox and sent (see `chain.sending`), and returns when its receipt is there.
+
+All writes raise `ContractRevertedError` where the contract refuses, `InvalidInputError` where a
+value does not fit the contract, and `LedgerError` where the chain cannot be reached or takes too
+long; in the last case the transaction is kept and sent again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from eth_account.signers.local import LocalAccount
+
+from chain.codec import encode_call
+from chain.contract import Contract
+from chain.errors import InvalidInputError
+from chain.membership import ROLE_IDS
+from chain.outbox import OutboxEntry
+from chain.reader import (
+    Dispute,
+    GrantsAnswer,
+    LedgerEvent,
+    LedgerReader,
+    checked_address,
+    record_values,
+)
+from chain.rpc import Head, RawReceipt
+from chain.sending import Sender
+from chain.types import DatasetTerms, Role, RoundTerms, UpdateRecord, Verdict
+
+__all__ = ["Dispute", "GrantsAnswer", "Head", "Ledger", "LedgerEvent", "LedgerReader", "Receipt"]
+
+_MODALITY_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a write is on the chain."""
+
+    transaction: bytes
+    block: int
+    gas_used: int
+
+
+class Ledger(LedgerReader):
+    """Reads a federation's contracts and writes to them as one party.
+
+    Args:
+        rpc_url: The chain's JSON-RPC URL.
+        ledger_address: The RoundLedger, which names the federation.
+        account: The party's key, which pays and signs.
+        outbox_folder: Keeps signed transactions; all processes of the party share it.
+        image_access: The ImageAccess; needed for grants only.
+    """
+
+    def __init__(
+        self,
+        rpc_url: str,
+        ledger_address: str,
+        account: LocalAccount,
+        outbox_folder: Path,
+        image_access: str | None = None,
+    ) -> None:
+        super().__init__(rpc_url, ledger_address, image_access)
+        self._sender = Sender(self._rpc, account, outbox_folder)
+
+    @property
+    def account_address(self) -> str:
+        """The address of the party that writes."""
+        return self._sender.address
+
+    def resend_lost(self) -> int:
+        """Send again what the chain forgot, for instance after it was killed.
+
+        Call it at start; every write does so first, too.
+
+        Returns:
+            How many transactions were sent again.
+        """
+        return self._sender.resend_lost()
+
+    def given_up(self) -> tuple[OutboxEntry, ...]:
+        """List the transactions that the chain forgot and the contracts then refused for good."""
+        return self._sender.outbox.given_up()
+
+    # Parties
+
+    def enroll(self, account: str, role: Role, encryption_key: bytes, name: str) -> Receipt:
+        """Give a party a role and publish its X25519 key. Stewards only."""
+        party = checked_address(account)
+        values = (party, ROLE_IDS[role], encryption_key, name)
+        return self._write(self._participants, "enroll", values, f"enrol {party} as {role.value}")
+
+    def set_encryption_key(self, encryption_key: bytes) -> Receipt:
+        """Replace the party's own X25519 public key."""
+        values = (encryption_key,)
+        return self._write(self._participants, "setEncryptionKey", values, "change encryption key")
+
+    def suspend(self, account: str, reason: str) -> Receipt:
+        """Lock a party out of every role. Stewards only."""
+        values = (checked_address(account), reason)
+        return self._write(self._participants, "suspend", values, f"suspend {account}")
+
+    def reinstate(self, account: str) -> Receipt:
+        """End a suspension. Stewards only."""
+        values = (checked_address(account),)
+        return self._write(self._participants, "reinstate", values, f"reinstate {account}")
+
+    # Data sets
+
+    def register_version(self, terms: DatasetTerms) -> bytes:
+        """Register a version of the hospital's data set.
+
+        Returns:
+            The version's identifier (protocol 4.3).
+        """
+        values = (_dataset_values(terms),)
+        what = f"register a version of data set {terms.name}"
+        receipt = self._send(self._datasets, "registerVersion", values, what)
+        version: bytes = self._datasets.emitted("VersionRegistered", receipt.logs)["version"]
+        return version
+
+    def withdraw(self, version: bytes, reason: str) -> Receipt:
+        """Withdraw the hospital's version from all rounds to come."""
+        what = f"withdraw version 0x{version.hex()}"
+        return self._write(self._datasets, "withdraw", (version, reason), what)
+
+    def permit_purposes(self, version: bytes, purposes: frozenset[int]) -> Receipt:
+        """Replace the purposes (DUO numbers) that the hospital's version permits."""
+        what = f"change the purposes of version 0x{version.hex()}"
+        values = (version, _purpose_bits(purposes))
+        return self._write(self._datasets, "permitPurposes", values, what)
+
+    # Rounds
+
+    def open_round(self, terms: RoundTerms) -> int:
+        """Open a round. Aggregators only.
+
+        Returns:
+            Its number.
+        """
+        what = f"open a round of {terms.task}"
+        receipt = self._send(self._ledger, "openRound", (_round_values(terms),), what)
+        number: int = self._ledger.emitted("RoundOpened", receipt.logs)["round"]
+        return number
+
+    def record_update(self, record: UpdateRecord) -> Receipt:
+        """Record the party's own update."""
+        what = f"record an update for round {record.round}"
+        return self._write(self._ledger, "recordUpdate", (record_values(record),), what)
+
+    def relay_update(self, record: UpdateRecord, signature: bytes) -> Receipt:
+        """Record a hospital's update on its signature."""
+        what = f"relay the update of {record.hospital} for round {record.round}"
+        values = (record_values(record), signature)
+        return self._write(self._ledger, "relayUpdate", values, what)
+
+    def relay_updates(self, signed: Sequence[tuple[UpdateRecord, bytes]]) -> Receipt:
+        """Record several hospitals' updates on their signatures, all or none."""
+        records = [record_values(record) for record, _ in signed]
+        signatures = [signature for _, signature in signed]
+        what = f"relay {len(records)} updates"
+        return self._write(self._ledger, "relayUpdates", (records, signatures), what)
+
+    def propose(
+        self, round_number: int, model: bytes, model_blob: bytes, verdicts: Sequence[Verdict]
+    ) -> Receipt:
+        """Propose the round's model with a verdict for each record, ascending by hospital."""
+        values = (round_number, model, model_blob, [astuple(verdict) for verdict in verdicts])
+        return self._write(self._ledger, "propose", values, f"propose for round {round_number}")
+
+    def attest(self, round_number: int, proposal: int, witness: str, signature: bytes) -> Receipt:
+        """Record a witness's signature under the newest proposal."""
+        values = (round_number, proposal, checked_address(witness), signature)
+        what = f"attest proposal {proposal} of round {round_number} for {witness}"
+        return self._write(self._ledger, "attest", values, what)
+
+    def dispute(
+        self, round_number: int, proposal: int, model: bytes, verdicts: bytes, evidence: bytes
+    ) -> Receipt:
+        """Record that this witness got another result.
+
+        Args:
+            round_number: The round.
+            proposal: The disputed proposal's number.
+            model: The model digest that it got, zero where it could compute none.
+            verdicts: The root of the verdicts that it got.
+            evidence: The blob of its evidence.
+        """
+        values = (round_number, proposal, model, verdicts, evidence)
+        what = f"dispute proposal {proposal} of round {round_number}"
+        return self._write(self._ledger, "dispute", values, what)
+
+    def abort(self, round_number: int, reason: str) -> Receipt:
+        """End a round without a model."""
+        what = f"abort round {round_number}"
+        return self._write(self._ledger, "abort", (round_number, reason), what)
+
+    # Grants
+
+    def grant_access(
+        self,
+        researcher: str,
+        version: bytes,
+        image: bytes | None,
+        proof: Sequence[bytes],
+        *,
+        purpose: int,
+        expiry: int,
+    ) -> int:
+        """Grant a researcher sight of the hospital's version, or of one image in it.
+
+        Args:
+            researcher: Who may look.
+            version: The data-set version.
+            image: The image's commitment, None for the whole version.
+            proof: The Merkle proof that the image is in the version, empty for the whole.
+            purpose: DUO number.
+            expiry: Unix time in seconds after which it ends.
+
+        Returns:
+            The grant's number.
+        """
+        party = checked_address(researcher)
+        values = (party, version, image or bytes(32), tuple(proof), purpose, expiry)
+        receipt = self._send(self._grants, "grant", values, f"grant access to {party}")
+        number: int = self._grants.emitted("AccessGranted", receipt.logs)["grantId"]
+        return number
+
+    def revoke(self, number: int) -> Receipt:
+        """Take a grant of the hospital's back."""
+        return self._write(self._grants, "revoke", (number,), f"revoke grant {number}")
+
+    def _write(
+        self, contract: Contract, function: str, values: tuple[object, ...], what: str
+    ) -> Receipt:
+        receipt = self._send(contract, function, values, what)
+        return Receipt(receipt.transaction, receipt.block, receipt.gas_used)
+
+    def _send(
+        self, contract: Contract, function: str, values: tuple[object, ...], what: str
+    ) -> RawReceipt:
+        data = encode_call(contract.name, function, *values)
+        return self._sender.send(contract.address, data, what)
+
+
+def _dataset_values(terms: DatasetTerms) -> tuple[object, ...]:
+    return (
+        terms.name,
+        terms.merkle_root,
+        terms.images,
+        _modality(terms.modality),
+        _purpose_bits(terms.purposes),
+        terms.profile,
+        terms.attestation,
+        terms.previous,
+    )
+
+
+def _round_values(terms: RoundTerms) -> tuple[object, ...]:
+    return (
+        terms.task,
+        terms.purpose,
+        terms.base_model,
+        terms.base_blob,
+        terms.schema,
+        terms.rule,
+        terms.min_updates,
+        terms.max_updates,
+        terms.quorum,
+        terms.deadline,
+        terms.witnesses,
+    )
+
+
+def _modality(modality: str) -> bytes:
+    if not modality.isascii() or len(modality) > _MODALITY_BYTES:
+        raise InvalidInputError(
+            f"expected a DICOM modality of at most {_MODALITY_BYTES} ASCII letters, "
+            f"found {modality!r:.80}"
+        )
+    return modality.encode("ascii").ljust(_MODALITY_BYTES, b"\0")
+
+
+def _purpose_bits(purposes: frozenset[int]) -> int:
+    return sum(1 << purpose for purpose in purposes)

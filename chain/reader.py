@@ -1,0 +1,554 @@
+"""What the ledger says: rounds, records, parties, data sets and grants, from its logs and views.
+
+Everything is read from the chain; nothing but what can never change is remembered.
+"""
+
+import functools
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from eth_utils.address import to_checksum_address
+
+from chain.contract import Block, Contract, Log, decode_log
+from chain.digests import task_id
+from chain.errors import (
+    ContractRevertedError,
+    InvalidInputError,
+    LedgerError,
+    UnknownRoundError,
+)
+from chain.membership import ROLE_IDS, members
+from chain.rpc import Head, Rpc
+from chain.types import (
+    AccessGrant,
+    DatasetState,
+    DatasetVersion,
+    LogPosition,
+    Outcome,
+    Participant,
+    Phase,
+    Proposal,
+    Reason,
+    RecordedUpdate,
+    Role,
+    Round,
+    RoundTerms,
+    UpdateRecord,
+    Verdict,
+)
+
+_REMEMBERED_ROUNDS = 256
+_GRANTS_PAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEvent:
+    """Something that one of the federation's contracts logged.
+
+    Attributes:
+        name: The event, such as ``UpdateRecorded``.
+        args: Its arguments by name; structs are dictionaries, arrays tuples, digests bytes.
+        position: Where it stands on the chain.
+        contract: The contract's name, such as ``RoundLedger``.
+        timestamp: Unix time of its block in seconds.
+    """
+
+    name: str
+    args: dict[str, Any]
+    position: LogPosition
+    contract: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A witness's word that it got another result than a proposal (protocol 10)."""
+
+    witness: str
+    proposal: int
+    model: bytes
+    verdicts: bytes
+    evidence: bytes
+    position: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class GrantsAnswer:
+    """A researcher's grants, all as they stood at one block."""
+
+    block: Head
+    grants: tuple[AccessGrant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """A round's RoundOpened log: what can never change of a round.
+
+    ``block_hash`` tells whether the chain still has the block that it was read from.
+    """
+
+    terms: RoundTerms
+    aggregator: str
+    position: LogPosition
+    block_hash: bytes
+
+
+class LedgerReader:
+    """Reads a federation's contracts. Making one asks the chain nothing yet.
+
+    Args:
+        rpc_url: The chain's JSON-RPC URL.
+        ledger_address: The RoundLedger, which names the federation.
+        image_access: The ImageAccess; needed for grants only.
+
+    Raises:
+        InvalidInputError: If the URL or an address is malformed.
+    """
+
+    def __init__(self, rpc_url: str, ledger_address: str, image_access: str | None = None) -> None:
+        self._rpc = Rpc(rpc_url)
+        self._ledger = Contract(self._rpc, "RoundLedger", checked_address(ledger_address))
+        self._image_access = checked_address(image_access) if image_access is not None else None
+        self._openings: OrderedDict[int, _Opening] = OrderedDict()
+
+    @property
+    def chain_id(self) -> int:
+        """The chain's number (EIP-155)."""
+        return self._rpc.chain_id
+
+    @property
+    def address(self) -> str:
+        """The RoundLedger's address."""
+        return self._ledger.address
+
+    @functools.cached_property
+    def participant_registry(self) -> str:
+        """The ParticipantRegistry's address, which the ledger holds."""
+        return str(self._ledger.ask("participants")[0])
+
+    @functools.cached_property
+    def dataset_registry(self) -> str:
+        """The DatasetRegistry's address, which the ledger holds."""
+        return str(self._ledger.ask("datasets")[0])
+
+    @functools.cached_property
+    def deployed_at(self) -> int:
+        """The block that the federation's first contract was deployed in."""
+        contracts = [self._participants, self._datasets, self._ledger]
+        return min(int(contract.ask("deployedAt")[0]) for contract in contracts)
+
+    def head(self) -> Head:
+        """Look up the newest block; its timestamp is the chain's time."""
+        return self._rpc.block()
+
+    def block(self, number: int) -> Head:
+        """Look a block up by its number.
+
+        Raises:
+            LedgerError: If the chain has none of this number.
+        """
+        return self._rpc.block(number)
+
+    def next_timestamp(self) -> int:
+        """Ask for the Unix time that a block made now would have.
+
+        A quiet local chain makes no blocks, so its newest may be older than a deadline that has
+        long passed.
+        """
+        return self._rpc.pending_timestamp()
+
+    # Parties
+
+    def participant(self, address: str) -> Participant | None:
+        """Look a party up, None where it was never enrolled."""
+        block = self.head().number
+        account = checked_address(address)
+        key, suspended, name = self._participants.ask("participantOf", account, block=block)
+        if key == bytes(32):
+            return None
+        roles = frozenset(
+            role
+            for role, role_id in ROLE_IDS.items()
+            if self._participants.ask("hasRole", role_id, account, block=block)[0]
+        )
+        return Participant(account, roles, key, name, suspended)
+
+    def participants(self, role: Role | None = None) -> tuple[Participant, ...]:
+        """List the parties that hold a role, suspended ones too, ascending by address."""
+        found = self._members(self.head().number).values()
+        wanted = [party for party in found if role is None or role in party.roles]
+        return tuple(sorted(wanted, key=lambda party: int(party.address, 16)))
+
+    def is_active(self, address: str, role: Role) -> bool:
+        """Tell whether a party holds a role now and is not suspended."""
+        account = checked_address(address)
+        return bool(self._participants.ask("isActive", account, ROLE_IDS[role])[0])
+
+    def recipients(self, round_number: int) -> tuple[bytes, ...]:
+        """List the X25519 keys that a round's envelopes are wrapped to (protocol 6).
+
+        Returns:
+            The keys of its aggregator, its witnesses and every auditor active then, each as it
+            was at the end of the round's opening block; ascending, without repetition.
+
+        Raises:
+            UnknownRoundError: If there is no such round.
+        """
+        opening = self._opening(round_number)
+        parties = self._members(opening.position.block)
+        auditors = {
+            party.address
+            for party in parties.values()
+            if Role.AUDITOR in party.roles and not party.suspended
+        }
+        wanted = auditors | {opening.aggregator} | set(opening.terms.witnesses)
+        return tuple(sorted({parties[address].encryption_key for address in wanted}))
+
+    # Data sets
+
+    def dataset_version(self, version: bytes) -> DatasetVersion:
+        """Look a data-set version up.
+
+        Raises:
+            InvalidInputError: If it was never registered.
+        """
+        return self._dataset_version(version, "latest")
+
+    def dataset_versions(self, hospital: str | None = None) -> tuple[DatasetVersion, ...]:
+        """List all versions, or a hospital's, in the order of registration."""
+        block = self.head().number
+        owner = checked_address(hospital) if hospital is not None else None
+        logs = self._datasets.logs("VersionRegistered", self.deployed_at, block, None, None, owner)
+        return tuple(self._dataset_version(log.args["version"], block) for log in logs)
+
+    # Rounds
+
+    def round_count(self) -> int:
+        """Count the rounds ever opened; they are numbered from 1."""
+        return int(self._ledger.ask("roundCount")[0])
+
+    def round(self, number: int) -> Round:
+        """Look a round up as it stands now.
+
+        Raises:
+            UnknownRoundError: If there is none of this number.
+        """
+        opening = self._opening(number)
+        state = self._round_state(number)
+        proposal = Proposal(
+            state["proposal"], state["model"], state["modelBlob"], state["verdicts"]
+        )
+        return Round(
+            number=number,
+            phase=Phase(state["phase"]),
+            terms=opening.terms,
+            aggregator=opening.aggregator,
+            opened_at=opening.position,
+            updates=state["updates"],
+            attestations=state["attestations"],
+            disputed=state["disputed"],
+            proposal=proposal if proposal.number else None,
+        )
+
+    def active_round(self, task_name: str) -> Round | None:
+        """Find the task's round that is neither final nor aborted."""
+        number = int(self._ledger.ask("activeRound", task_id(task_name))[0])
+        return self.round(number) if number else None
+
+    def last_final(self, task_name: str) -> tuple[bytes, bytes, int] | None:
+        """Find the task's last final model.
+
+        Returns:
+            Its digest, its blob and the round that made it; None before the first.
+        """
+        model, blob, number = self._ledger.ask("lastFinal", task_id(task_name))
+        return (model, blob, number) if number else None
+
+    def task_rounds(self, task_name: str) -> tuple[int, ...]:
+        """List the numbers of all rounds of a task, ascending."""
+        head = self.head().number
+        logs = self._ledger.logs("RoundOpened", self.deployed_at, head, None, task_id(task_name))
+        return tuple(int(log.args["round"]) for log in logs)
+
+    def records(self, number: int) -> tuple[RecordedUpdate, ...]:
+        """List a round's update records in the order of the ledger (protocol 8).
+
+        Each is rebuilt from its event and the round's terms. Its ``record_digest`` is what the
+        ledger hashed: whoever audits compares it with `chain.signing.update_struct_hash`.
+
+        Raises:
+            UnknownRoundError: If there is no such round.
+        """
+        terms = self._opening(number).terms
+        logs = self._round_logs("UpdateRecorded", number)
+        return tuple(self._recorded(log, terms) for log in logs)
+
+    def verdicts(self, number: int, proposal: int) -> tuple[Verdict, ...]:
+        """List a proposal's verdicts, ascending by hospital.
+
+        Raises:
+            UnknownRoundError: If there is no such round.
+        """
+        logs = self._round_logs("VerdictRecorded", number, proposal)
+        return tuple(_verdict(log.args) for log in logs)
+
+    def attestations(self, number: int, proposal: int) -> tuple[tuple[str, bytes], ...]:
+        """List a proposal's witnesses with their signatures, in the order of the ledger.
+
+        Raises:
+            UnknownRoundError: If there is no such round.
+        """
+        logs = self._round_logs("ProposalAttested", number, proposal)
+        return tuple((log.args["witness"], log.args["signature"]) for log in logs)
+
+    def disputes(self, number: int) -> tuple[Dispute, ...]:
+        """List the disputes of all of a round's proposals, in the order of the ledger.
+
+        Raises:
+            UnknownRoundError: If there is no such round.
+        """
+        logs = self._round_logs("ProposalDisputed", number)
+        return tuple(_dispute(log) for log in logs)
+
+    def check_record(self, record: UpdateRecord, signature: bytes) -> None:
+        """Ask the ledger whether it would take a record now, without recording it.
+
+        Raises:
+            ContractRevertedError: If it would not, with its reason.
+        """
+        self._ledger.ask("relayUpdate", record_values(record), signature, block="pending")
+
+    # Grants
+
+    def grants_of(self, researcher: str) -> GrantsAnswer:
+        """List a researcher's grants, oldest first, dead ones too, at the newest block."""
+        head = self.head()
+        account = checked_address(researcher)
+        numbers: list[int] = []
+        while True:
+            values = (account, len(numbers), _GRANTS_PAGE)
+            page = self._grants.ask("grantsOf", *values, block=head.number)[0]
+            numbers.extend(page)
+            if len(page) < _GRANTS_PAGE:
+                break
+        return GrantsAnswer(head, tuple(self._grant(number, head) for number in numbers))
+
+    def grant(self, number: int) -> AccessGrant:
+        """Look a grant up.
+
+        Raises:
+            ContractRevertedError: ``ImageAccessUnknownGrant`` where there is none.
+        """
+        return self._grant(number, self.head())
+
+    # Everything, in order
+
+    def events(self, from_block: int, to_block: int) -> Iterator[LedgerEvent]:
+        """Yield what the federation's contracts logged, in the order of the chain.
+
+        Args:
+            from_block: First block; what lies before the deployment is passed over unasked.
+            to_block: Last block, inclusive.
+        """
+        contracts = [self._participants, self._datasets, self._ledger]
+        if self._image_access is not None:
+            contracts.append(self._grants)
+        names = {contract.address: contract.name for contract in contracts}
+        block = Head(-1, b"", 0)
+        for raw in self._rpc.logs(list(names), [], max(from_block, self.deployed_at), to_block):
+            if raw.block != block.number:
+                block = self._rpc.block(raw.block)
+            name = names[raw.address]
+            log = decode_log(name, raw)
+            yield LedgerEvent(log.event, log.args, log.position, name, block.timestamp)
+
+    @functools.cached_property
+    def _participants(self) -> Contract:
+        return Contract(self._rpc, "ParticipantRegistry", self.participant_registry)
+
+    @functools.cached_property
+    def _datasets(self) -> Contract:
+        return Contract(self._rpc, "DatasetRegistry", self.dataset_registry)
+
+    @property
+    def _grants(self) -> Contract:
+        if self._image_access is None:
+            raise InvalidInputError("grants need the address of the federation's ImageAccess")
+        return Contract(self._rpc, "ImageAccess", self._image_access)
+
+    def _members(self, block: int) -> dict[str, Participant]:
+        return members(self._participants.all_logs(self.deployed_at, block))
+
+    def _dataset_version(self, version: bytes, block: Block) -> DatasetVersion:
+        found = self._datasets.ask("versionOf", version, block=block)[0]
+        if found["state"] == DatasetState.UNKNOWN:
+            raise InvalidInputError(f"there is no data-set version 0x{version.hex()}")
+        return DatasetVersion(
+            version=version,
+            dataset=found["dataset"],
+            hospital=found["hospital"],
+            state=DatasetState(found["state"]),
+            merkle_root=found["merkleRoot"],
+            images=found["images"],
+            modality=found["modality"].rstrip(b"\0").decode("ascii", "backslashreplace"),
+            purposes=frozenset(n for n in range(48) if found["purposes"] >> n & 1),
+            profile=found["profile"],
+            attestation=found["attestation"],
+            previous=found["previous"],
+        )
+
+    def _round_state(self, number: int) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = self._ledger.ask("roundOf", number)[0]
+        except ContractRevertedError as error:
+            if error.name != "RoundLedgerUnknownRound":
+                raise
+            raise UnknownRoundError(
+                f"expected a round of {self.address}, found number {number}: "
+                f"it has {self.round_count()}, numbered from 1"
+            ) from error
+        return state
+
+    def _opening(self, number: int) -> _Opening:
+        known = self._openings.get(number)
+        if known is not None and self._is_still_there(known):
+            return known
+        opening = self._find_opening(number)
+        self._openings[number] = opening
+        self._openings.move_to_end(number)
+        if len(self._openings) > _REMEMBERED_ROUNDS:
+            self._openings.popitem(last=False)
+        return opening
+
+    def _is_still_there(self, opening: _Opening) -> bool:
+        # A chain that fell back to an older state may have another round of this number.
+        try:
+            return self._rpc.block(opening.position.block).hash == opening.block_hash
+        except LedgerError:
+            return False
+
+    def _find_opening(self, number: int) -> _Opening:
+        self._round_state(number)
+        head = self.head().number
+        for log in self._ledger.logs("RoundOpened", self.deployed_at, head, number):
+            block_hash = self._rpc.block(log.position.block).hash
+            terms = _round_terms(log.args["terms"])
+            return _Opening(terms, log.args["aggregator"], log.position, block_hash)
+        raise LedgerError(
+            f"round {number} exists, but the chain has no log of its opening: "
+            f"does its node keep logs from block {self.deployed_at} on?"
+        )
+
+    def _round_logs(self, event: str, *topics: int) -> Iterator[Log]:
+        opened = self._opening(topics[0]).position.block
+        return self._ledger.logs(event, opened, self.head().number, *topics)
+
+    def _recorded(self, log: Log, terms: RoundTerms) -> RecordedUpdate:
+        args = log.args
+        record = UpdateRecord(
+            chain_id=self.chain_id,
+            ledger=self.address,
+            round=args["round"],
+            hospital=args["hospital"],
+            datasets=args["datasets"],
+            purpose=terms.purpose,
+            examples=args["examples"],
+            base_model=terms.base_model,
+            update=args["update"],
+            blob=args["blob"],
+            code=args["code"],
+            epsilon=args["epsilon"],
+            delta=args["delta"],
+        )
+        return RecordedUpdate(record, args["recordDigest"], log.position)
+
+    def _grant(self, number: int, head: Head) -> AccessGrant:
+        found = self._grants.ask("grantOf", number, block=head.number)[0]
+        is_live = self._grants.ask("isLive", number, block=head.number)[0]
+        return AccessGrant(
+            number=number,
+            version=found["version"],
+            image=found["image"] if found["image"] != bytes(32) else None,
+            hospital=found["hospital"],
+            researcher=found["researcher"],
+            purpose=found["purpose"],
+            expiry=found["expiry"],
+            revoked=found["revoked"],
+            # A quiet local chain makes no blocks, and its newest may be old: a grant ends with
+            # this machine's clock too.
+            live=is_live and found["expiry"] >= time.time(),
+        )
+
+
+def checked_address(address: str) -> str:
+    """Write an address as EIP-55 does.
+
+    Raises:
+        InvalidInputError: If it is no address.
+    """
+    try:
+        return str(to_checksum_address(address))
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError(
+            f"expected an address of 0x and 40 hexadecimal digits, found {address!r:.80}"
+        ) from error
+
+
+def record_values(record: UpdateRecord) -> tuple[object, ...]:
+    """Put a record's fields into the order of the contract's struct."""
+    return (
+        record.chain_id,
+        record.ledger,
+        record.round,
+        record.hospital,
+        record.datasets,
+        record.purpose,
+        record.examples,
+        record.base_model,
+        record.update,
+        record.blob,
+        record.code,
+        record.epsilon,
+        record.delta,
+    )
+
+
+def _round_terms(terms: dict[str, Any]) -> RoundTerms:
+    return RoundTerms(
+        task=terms["task"],
+        purpose=terms["purpose"],
+        base_model=terms["baseModel"],
+        base_blob=terms["baseBlob"],
+        schema=terms["schema"],
+        rule=terms["rule"],
+        min_updates=terms["minUpdates"],
+        max_updates=terms["maxUpdates"],
+        quorum=terms["quorum"],
+        deadline=terms["deadline"],
+        witnesses=terms["witnesses"],
+    )
+
+
+def _dispute(log: Log) -> Dispute:
+    return Dispute(
+        witness=log.args["witness"],
+        proposal=log.args["proposal"],
+        model=log.args["model"],
+        verdicts=log.args["verdicts"],
+        evidence=log.args["evidence"],
+        position=log.position,
+    )
+
+
+def _verdict(args: dict[str, Any]) -> Verdict:
+    return Verdict(
+        hospital=args["hospital"],
+        outcome=Outcome(args["outcome"]),
+        reason=Reason(args["reason"]),
+        score=args["score"],
+        threshold=args["threshold"],
+        content=args["content"],
+    )
