@@ -1,0 +1,1 @@
+"""Those who check: verify what the ledger says, replay it, and witness it."""
