@@ -1,0 +1,1 @@
+"""REST for hospitals, auditors and researchers (docs/protocol.md, sections 2 and 12)."""

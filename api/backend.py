@@ -1,0 +1,58 @@
+"""What the routes work with: one of each, made at start and shared by all requests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.freshness import Freshness
+from api.metrics import Metrics
+from api.models import ModelBlobs
+from api.sessions import RateLimit, Tickets
+from api.settings import Settings
+from api.spool import Spool
+from api.worker import Worker
+from chain.blobs import BlobStore
+from chain.ledger import LedgerReader
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The server's parts.
+
+    Attributes:
+        settings: What the server was told at start.
+        clock: Unix seconds.
+        ledger: The chain.
+        blobs: IPFS.
+        index: The SQL index of the chain.
+        spool: Uploads on their way.
+        models: Which blobs are models.
+        nonces: Outstanding sign-in nonces.
+        sessions: Who is signed in.
+        sign_ins: How often each client asks to sign in.
+        metrics: What is counted.
+        storer: The thread that stores complete uploads.
+    """
+
+    settings: Settings
+    clock: Callable[[], float]
+    ledger: LedgerReader
+    blobs: BlobStore
+    index: Freshness
+    spool: Spool
+    models: ModelBlobs
+    nonces: Tickets
+    sessions: Tickets
+    sign_ins: RateLimit
+    metrics: Metrics
+    storer: Worker
+
+
+def _backend(request: Request) -> Backend:
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+Server = Annotated[Backend, Depends(_backend)]

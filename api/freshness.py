@@ -1,0 +1,41 @@
+"""The SQL index of the chain, kept fresh in the background for auditors' questions."""
+
+from aggregator.index import open_index, update_index
+from api.metrics import Metrics
+from chain.errors import FedWitnessError
+from chain.ledger import LedgerReader
+
+
+class Freshness:
+    """Reads new blocks into the index, and knows how far it is behind the chain.
+
+    Args:
+        url: SQLAlchemy URL of the index.
+        ledger: The chain.
+        metrics: Where the lag is shown.
+    """
+
+    def __init__(self, url: str, ledger: LedgerReader, metrics: Metrics) -> None:
+        self.engine = open_index(url)
+        self._ledger = ledger
+        self._metrics = metrics
+        self.lag: int | None = None
+
+    def step(self) -> bool:
+        """Read all new blocks.
+
+        Returns:
+            False: there is no more of this work before the next pause.
+
+        Raises:
+            LedgerError: If the chain cannot be reached.
+            IndexDatabaseError: If the database cannot be used.
+        """
+        try:
+            indexed = update_index(self.engine, self._ledger)
+            self.lag = self._ledger.head().number - indexed.number
+        except FedWitnessError:
+            self.lag = None
+            raise
+        self._metrics.index_lag.set(self.lag)
+        return False

@@ -1,0 +1,141 @@
+"""What the REST server is told at start: addresses, folders and limits."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from chain.errors import InvalidInputError
+
+MEBIBYTE = 1024 * 1024
+GIBIBYTE = 1024 * MEBIBYTE
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the server finds its federation, and how much it takes from anybody.
+
+    Attributes:
+        rpc_url: The chain's JSON-RPC address.
+        ledger: The RoundLedger's address, EIP-55.
+        image_access: The ImageAccess contract's address, EIP-55.
+        ipfs: The Kubo RPC's address, such as ``/ip4/127.0.0.1/tcp/5001``.
+        index_url: SQLAlchemy URL of the index of the chain.
+        spool: Folder for uploads that are not on the ledger yet; it must survive a restart.
+        keystore: Folder of the relayer's key files. The relayer needs gas and no role.
+        relayer: The relayer's name in the keystore.
+        password_file: File with the password of the relayer's key files.
+        host: Address to listen on.
+        port: Port to listen on.
+        origin: How clients reach the server, scheme and authority; None means host and port.
+        hosts: Further names that a ``Host`` header may carry.
+        max_upload_bytes: Largest envelope.
+        hospital_quota_bytes: Most bytes of a hospital's unfinished uploads together.
+        hospital_quota_uploads: Most unfinished uploads of a hospital.
+        spool_reserve_bytes: Free disk space that uploads leave alone.
+        max_model_bytes: Largest model that is handed out.
+        max_body_bytes: Largest request body other than an upload's.
+        max_header_bytes: Largest request head.
+        body_idle_seconds: Longest wait for the next piece of a request body.
+        body_total_seconds: Longest time for a whole body other than an upload's.
+        max_connections: Most connections at one time; more are turned away.
+        sign_ins_per_minute: Most nonces and sign-ins of one client address in a minute.
+        max_index_lag_blocks: Blocks that the index may be behind before the server is not ready.
+        poll_seconds: Pause between two looks of the background threads.
+    """
+
+    rpc_url: str
+    ledger: str
+    image_access: str
+    ipfs: str
+    index_url: str
+    spool: Path
+    keystore: Path
+    relayer: str
+    password_file: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    origin: str | None = None
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
+    max_upload_bytes: int = 4 * GIBIBYTE
+    hospital_quota_bytes: int = 8 * GIBIBYTE
+    hospital_quota_uploads: int = 8
+    spool_reserve_bytes: int = 256 * MEBIBYTE
+    max_model_bytes: int = 4 * GIBIBYTE
+    max_body_bytes: int = 64 * 1024
+    max_header_bytes: int = 16 * 1024
+    body_idle_seconds: float = 20.0
+    body_total_seconds: float = 30.0
+    max_connections: int = 256
+    sign_ins_per_minute: int = 600
+    max_index_lag_blocks: int = 100
+    poll_seconds: float = 1.0
+
+    @property
+    def uri(self) -> str:
+        """The URI that a sign-in message must name (EIP-4361)."""
+        return self.origin or f"http://{self.host}:{self.port}"
+
+    @property
+    def domain(self) -> str:
+        """The authority that a sign-in message must name (EIP-4361)."""
+        return urlsplit(self.uri).netloc
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """Every name that a ``Host`` header may carry, without port, in lower case."""
+        origin = urlsplit(self.uri).hostname or self.host
+        return frozenset(name.lower() for name in (*self.hosts, self.host, origin))
+
+
+REQUIRED = (
+    "rpc_url",
+    "ledger",
+    "image_access",
+    "ipfs",
+    "index_url",
+    "spool",
+    "keystore",
+    "relayer",
+    "password_file",
+)
+PREFIX = "FEDWITNESS_API_"
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from variables such as ``FEDWITNESS_API_RPC_URL``.
+
+    Secrets do not belong here: the relayer's password is read from the file that is named.
+
+    Raises:
+        InvalidInputError: If a required variable is missing, or one cannot be read.
+    """
+    given = {
+        name: environ[PREFIX + name.upper()]
+        for name in Settings.__dataclass_fields__
+        if PREFIX + name.upper() in environ
+    }
+    missing = [PREFIX + name.upper() for name in REQUIRED if name not in given]
+    if missing:
+        raise InvalidInputError(f"the server needs settings that are not set: {', '.join(missing)}")
+    return Settings(**{name: _read(name, text) for name, text in given.items()})  # type: ignore[arg-type]
+
+
+def _read(name: str, text: str) -> object:
+    """Read one variable as its field's type."""
+    kind = Settings.__dataclass_fields__[name].type
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+    except ValueError:
+        raise InvalidInputError(
+            f"{PREFIX}{name.upper()}: expected a number, found {text!r}"
+        ) from None
+    if kind is Path:
+        return Path(text)
+    if name == "hosts":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text
