@@ -72,18 +72,22 @@ def stop_anvil(folder: Path) -> None:
     """End the anvil of this folder after it has written its state; do nothing if there is none.
 
     Raises:
-        DevnetError: If it cannot be ended.
+        DevnetError: If it cannot be ended, or the copy of its state cannot be written.
     """
     process = remembered(folder / "anvil.pid")
     if process is not None:
         end(process, grace_seconds=STOP_SECONDS)
-    # The keeper ends by itself, after it has copied the state that anvil wrote last.
-    copier = remembered(folder / "keeper.pid")
-    if copier is not None:
-        wait_until(lambda: not is_running(copier), seconds=STOP_SECONDS)
-        end(copier, grace_seconds=1.0)
-    for name in ("anvil.pid", "keeper.pid"):
-        (folder / name).unlink(missing_ok=True)
+    _end_keeper(folder)
+    (folder / "anvil.pid").unlink(missing_ok=True)
+    try:
+        keeper.keep_copy(_state(folder), _copy(folder), b"")
+    except FileNotFoundError:
+        return  # it ended before it wrote any state
+    except OSError as error:
+        raise DevnetError(
+            f"anvil has stopped, but the copy of its state could not be written: {error}. "
+            f"Free some space before the next start; the state itself is {_state(folder)}."
+        ) from error
 
 
 def answers(rpc_url: str) -> bool:
@@ -149,15 +153,31 @@ def anvil_program() -> Path:
 
 
 def _spawn_anvil(folder: Path, port: int) -> None:
-    state = (folder / "state.json").resolve()
-    keeper.recover(state, state.with_name("state.copy.json"))
+    # A keeper that still watches for a killed anvil would end just after the new one's start.
+    _end_keeper(folder)
+    keeper.recover(_state(folder), _copy(folder))
     command = [str(anvil_program()), "--quiet", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--chain-id", str(CHAIN_ID), "--hardfork", HARDFORK, "--accounts", "0"]
-    command += ["--state", str(state), "--state-interval", "1"]
+    command += ["--state", str(_state(folder)), "--state-interval", "1"]
     spawn(command, cwd=folder, log=folder / "anvil.log", pid_file=folder / "anvil.pid")
 
 
 def _spawn_keeper(folder: Path) -> None:
-    files = (folder.resolve() / name for name in ("anvil.pid", "state.json", "state.copy.json"))
+    files = (folder.resolve() / "anvil.pid", _state(folder), _copy(folder))
     command = [sys.executable, "-m", "chain.devnet.keeper", *map(str, files)]
     spawn(command, cwd=REPOSITORY, log=folder / "keeper.log", pid_file=folder / "keeper.pid")
+
+
+def _end_keeper(folder: Path) -> None:
+    process = remembered(folder / "keeper.pid")
+    if process is not None:
+        end(process, grace_seconds=1.0)
+    (folder / "keeper.pid").unlink(missing_ok=True)
+
+
+def _state(folder: Path) -> Path:
+    return folder.resolve() / "state.json"
+
+
+def _copy(folder: Path) -> Path:
+    return folder.resolve() / "state.copy.json"

@@ -10,7 +10,6 @@ Usage: python -m chain.devnet.keeper PID_FILE STATE_FILE COPY
 
 import hashlib
 import json
-import signal
 import sys
 import time
 from pathlib import Path
@@ -76,9 +75,6 @@ def recover(state: Path, copy: Path) -> bool:
 
 def main(anvil_pid_file: Path, state: Path, copy: Path) -> None:
     """Copy until anvil has ended, and once more after that."""
-    # Whoever interrupts the network interrupts anvil; the keeper then copies its last state.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     digest = b""
     running = True
     while running:
