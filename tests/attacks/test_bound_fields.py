@@ -1,7 +1,7 @@
 """A good update with one bound field changed is refused, each with a reason of its own."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ ELSEWHERE = "0x000000000000000000000000000000000000dEaD"
 
 
 @pytest.fixture
-def attacked(federation: Federation, tmp_path: Path) -> Iterator[AttackedRound]:
-    yield AttackedRound.opened(federation, MemoryBlobStore(), tmp_path)
+def attacked(federation: Federation, tmp_path: Path) -> AttackedRound:
+    return AttackedRound.opened(federation, MemoryBlobStore(), tmp_path)
 
 
 def refusal(attacked: AttackedRound, record: UpdateRecord, signature: bytes) -> str:
