@@ -4,7 +4,8 @@ A command is a function whose parameters include some of
 
 - ``federation: Federation``: becomes ``--federation`` and one option for each address in it;
 - ``identity: Identity``: becomes ``--key`` and ``--password-file``;
-- ``keyring: Keyring``: the same two, where a command needs the keys' place and not the keys;
+- ``keyring: Keyring``: the same two, where a command needs the keys' place and not the keys,
+  and ``Keyring | None`` where it can do without;
 - ``screen: Screen``: becomes ``--json``.
 
 This is also the one place that reads ``FEDWITNESS_*`` variables (as those options' defaults).
@@ -20,38 +21,21 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from chain.errors import FedWitnessError, InvalidInputError
-from chain.keystore import Identity, load_identity, read_password
+from chain.keystore import Identity
 from cli.screen import Screen
 from demo.federation import FILE_NAME, Federation, read_federation
+from demo.parties import Keyring
 
 FINDINGS = 1
 FAILED = 2
 INTERRUPTED = 130
-
-
-@dataclass(frozen=True, slots=True)
-class Keyring:
-    """Where a party's keys and their password lie."""
-
-    key: Path
-    password_file: Path | None
-
-    @property
-    def name(self) -> str:
-        """The name under which the keys are stored."""
-        return self.key.name.removesuffix(".json")
-
-    def unlock(self) -> Identity:
-        """Decrypt the keys, asking for the password where no file gives it."""
-        password = read_password(self.password_file, f"Password of {self.key}: ")
-        return load_identity(self.key.parent, self.name, password)
 
 
 def _option(*names: str, variable: str | None = None, told: str) -> Any:
@@ -156,21 +140,24 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-_EXPANSIONS: Mapping[type, Mapping[str, Any]] = {
+_EXPANSIONS: Mapping[Any, Mapping[str, Any]] = {
     Federation: FEDERATION_OPTIONS,
     Identity: KEY_OPTIONS,
     Keyring: KEY_OPTIONS,
+    Keyring | None: KEY_OPTIONS,
     Screen: JSON_OPTION,
 }
 
 
-def _build(kind: type, common: Mapping[str, Any], screen: Screen) -> object:
+def _build(kind: object, common: Mapping[str, Any], screen: Screen) -> object:
     if kind is Screen:
         return screen
     if kind is Federation:
         return _federation(**{name: common[name] for name in FEDERATION_OPTIONS})
+    if common["key"] is None and kind == Keyring | None:
+        return None
     keyring = _keyring(common["key"], common["password_file"])
-    return keyring if kind is Keyring else keyring.unlock()
+    return keyring.unlock() if kind is Identity else keyring
 
 
 def _federation(federation_file: Path | None, **addresses: str | None) -> Federation:

@@ -32,6 +32,10 @@ class Federation:
     ipfs: str = ""
     api_url: str = ""
 
+    def to_dict(self) -> dict[str, int | str]:
+        """Give the JSON form."""
+        return asdict(self)
+
     def needs(self, *names: str) -> None:
         """Check that these addresses are known.
 
@@ -49,7 +53,7 @@ def write_federation(path: Path, federation: Federation) -> None:
     """Write a federation's addresses; the file holds no secret."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write(json.dumps(asdict(federation), indent=2).encode() + b"\n")
+        file.write(json.dumps(federation.to_dict(), indent=2).encode() + b"\n")
 
 
 def read_federation(path: Path) -> Federation:

@@ -1,0 +1,213 @@
+"""`fedwitness aggregator`: open and lead rounds, and serve the REST interface."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aggregator.rounds import RoundPlan, Step, open_round, run
+from aggregator.settings import AggregatorSettings
+from api.server import serve as serve_api
+from api.settings import Settings as ServerSettings
+from chain.canonical import canonical_json
+from chain.errors import InvalidInputError
+from chain.keystore import Identity
+from chain.reader import LedgerReader
+from chain.types import Purpose, Role
+from chain.wire import to_json_dict
+from cli.command import command
+from cli.connect import blobs, reader, writer
+from cli.screen import Screen
+from cli.waiting import interruptible, replay_progress
+from demo.federation import Federation
+from demo.parties import Keyring
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Open rounds, aggregate what hospitals send, and serve them (aggregators).",
+)
+
+Task = Annotated[str, typer.Option(help="The task's name, such as lesion-2d.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="The task's first model; needed where it has none on the ledger yet."),
+]
+Rule = Annotated[str, typer.Option(help="fed_avg or trimmed_mean.")]
+Trim = Annotated[int, typer.Option(help="f: how many values trimmed_mean drops at each end.")]
+MinUpdates = Annotated[int, typer.Option(help="Least number of updates that must be kept.")]
+MaxUpdates = Annotated[int, typer.Option(help="This many records end the collecting.")]
+Quorum = Annotated[int, typer.Option(help="k: equal attestations that make a round final.")]
+Collecting = Annotated[int, typer.Option(help="Seconds from opening to the deadline.")]
+DataUse = Annotated[Purpose, typer.Option(help="What the data is used for (Data Use Ontology).")]
+
+
+@app.command("open")
+@command
+def open_one(
+    *,
+    task: Task,
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+    model: Model = None,
+    rule: Rule = "trimmed_mean",
+    trim: Trim = 1,
+    min_updates: MinUpdates = 3,
+    max_updates: MaxUpdates = 16,
+    quorum: Quorum = 2,
+    collecting_seconds: Collecting = 3600,
+    purpose: DataUse = Purpose.HEALTH_RESEARCH,
+) -> None:
+    """Open a task's next round; every active witness of the federation may attest it.
+
+    Example: fedwitness aggregator open --task lesion-2d --model first.safetensors --key keys/a.json
+    """
+    ledger = writer(federation, keyring, identity)
+    counts = (min_updates, max_updates, quorum, collecting_seconds)
+    plan = _plan(ledger, task, purpose, _rule(rule, trim), counts)
+    with blobs(federation) as store:
+        number = open_round(ledger, store, plan, model)
+    screen.show(to_json_dict(ledger.round(number)))
+
+
+@app.command("run")
+@command
+def lead(
+    *,
+    task: Task,
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+    rounds: Annotated[
+        int, typer.Option(help="Open rounds until the task has this many; 0 opens none.")
+    ] = 0,
+    model: Model = None,
+    rule: Rule = "trimmed_mean",
+    trim: Trim = 1,
+    min_updates: MinUpdates = 3,
+    max_updates: MaxUpdates = 16,
+    quorum: Quorum = 2,
+    collecting_seconds: Collecting = 3600,
+    purpose: DataUse = Purpose.HEALTH_RESEARCH,
+    poll_seconds: Annotated[float, typer.Option(help="Pause between two looks.")] = 2.0,
+    threads: Annotated[int, typer.Option(help="Threads that aggregate.")] = 1,
+) -> None:
+    """Lead a task's rounds: collect, judge, aggregate, propose, until each is final.
+
+    Killed at any point and started again, it goes on from the chain and IPFS.
+
+    Example: fedwitness aggregator run --task lesion-2d --rounds 3 --model first.safetensors
+    --key keys/aggregator.json --password-file aggregator.password
+    """
+    ledger = writer(federation, keyring, identity)
+    counts = (min_updates, max_updates, quorum, collecting_seconds)
+    plan = _plan(ledger, task, purpose, _rule(rule, trim), counts)
+
+    def told(step: Step) -> None:
+        screen.say(f"round {step.round}: {step.action.value}: {step.told}")
+
+    with (
+        blobs(federation) as store,
+        replay_progress(screen) as progress,
+        interruptible() as stop,
+    ):
+        run(
+            ledger,
+            store,
+            plan,
+            rounds=rounds,
+            genesis=model,
+            private_key=identity.encryption_private_key,
+            settings=AggregatorSettings(keyring.work / "aggregator", threads, poll_seconds),
+            stop=stop,
+            told=told,
+            progress=progress,
+        )
+    screen.show({"task": task, "rounds": list(ledger.task_rounds(task))})
+
+
+@app.command()
+@command
+def status(*, task: Task, federation: Federation, screen: Screen) -> None:
+    """Show a task's rounds as the ledger has them.
+
+    Example: fedwitness aggregator status --task lesion-2d
+    """
+    ledger = reader(federation)
+    rounds = [ledger.round(number) for number in ledger.task_rounds(task)]
+    screen.show(
+        [
+            {
+                "round": one.number,
+                "phase": one.phase.name,
+                "updates": f"{one.updates} of {one.terms.max_updates}",
+                "attestations": f"{one.attestations} of {one.terms.quorum}",
+                "disputed": one.disputed,
+                "deadline": time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one.terms.deadline)),
+                "model": None if one.proposal is None else f"0x{one.proposal.model.hex()}",
+            }
+            for one in rounds
+        ]
+    )
+
+
+@app.command()
+@command
+def serve(
+    *,
+    federation: Federation,
+    keyring: Keyring,
+    screen: Screen,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    origin: Annotated[
+        str | None, typer.Option(help="How clients reach it, such as https://fed.example.")
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FEDWITNESS_DATABASE",
+            help="The index's database; an SQLite file beside the key where none is given.",
+        ),
+    ] = None,
+) -> None:
+    """Serve the REST interface. The key pays for the records that it relays; it needs no role.
+
+    Example: fedwitness aggregator serve --key keys/relayer.json --password-file relayer.password
+    """
+    federation.needs("rpc_url", "ledger", "image_access", "ipfs")
+    if keyring.password_file is None:
+        message = "the server runs unattended: give its password with --password-file"
+        raise InvalidInputError(message)
+    screen.say(f"serving on http://{host}:{port}")
+    serve_api(
+        ServerSettings(
+            rpc_url=federation.rpc_url,
+            ledger=federation.ledger,
+            image_access=federation.image_access,
+            ipfs=federation.ipfs,
+            index_url=database or f"sqlite:///{keyring.work / 'index.db'}",
+            spool=keyring.work,
+            keystore=keyring.key.parent,
+            relayer=keyring.name,
+            password_file=keyring.password_file,
+            host=host,
+            port=port,
+            origin=origin,
+        )
+    )
+
+
+def _rule(name: str, trim: int) -> str:
+    params = {"f": trim} if name == "trimmed_mean" else {}
+    return canonical_json({"name": name, "params": params}).decode()
+
+
+def _plan(
+    ledger: LedgerReader, task: str, purpose: Purpose, rule: str, counts: tuple[int, int, int, int]
+) -> RoundPlan:
+    active = [one.address for one in ledger.participants(Role.WITNESS) if not one.suspended]
+    return RoundPlan(task, int(purpose), rule, *counts, witnesses=tuple(active))

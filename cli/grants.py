@@ -1,0 +1,104 @@
+"""`fedwitness grants`: who may look at which images."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chain.keystore import Identity
+from chain.types import Purpose
+from chain.wire import from_hex, to_hex, to_json_dict
+from cli.command import command
+from cli.connect import reader, writer
+from cli.screen import Screen
+from demo.federation import Federation
+from demo.parties import Keyring
+from node.dataset import load_dataset, prove_image
+
+SECONDS_PER_DAY = 86_400
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Give, revoke and list permissions to look at images (hospitals and researchers).",
+)
+
+
+@app.command()
+@command
+def mine(
+    *,
+    federation: Federation,
+    screen: Screen,
+    identity: Identity,
+) -> None:
+    """List what you may see, by whom and until when, as the chain has it at a named block.
+
+    Example: fedwitness grants mine --key keys/researcher.json
+    """
+    federation.needs("image_access")
+    answer = reader(federation).grants_of(identity.address)
+    grants = [to_json_dict(one) for one in answer.grants]
+    screen.show({"block": answer.block.number, "grants": grants})
+
+
+@app.command()
+@command
+def give(
+    *,
+    researcher: Annotated[str, typer.Argument(help="The researcher's address.")],
+    version: Annotated[str, typer.Option(help="The data-set version, 0x and 64 digits.")],
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+    days: Annotated[float, typer.Option(help="How long it lasts.")] = 30.0,
+    purpose: Annotated[Purpose, typer.Option(help="For what.")] = Purpose.HEALTH_RESEARCH,
+    image: Annotated[
+        int | None, typer.Option(help="Only the image of this number, from 0.")
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="The committed data set, needed with --image.")
+    ] = None,
+) -> None:
+    """Let a researcher look at a version, or at one image in it.
+
+    Example: fedwitness grants give 0xAb…12 --version 0x5f… --days 30 --key keys/hospital.json
+    """
+    federation.needs("image_access")
+    commitment: bytes | None = None
+    proof: tuple[bytes, ...] = ()
+    if image is not None:
+        if dataset is None:
+            raise typer.BadParameter("give the committed data set with --dataset")
+        proven = prove_image(load_dataset(dataset), image)
+        commitment, proof = proven.commitment, proven.proof
+    ledger = writer(federation, keyring, identity)
+    number = ledger.grant_access(
+        researcher,
+        from_hex(version, "version"),
+        commitment,
+        proof,
+        purpose=int(purpose),
+        expiry=int(time.time() + days * SECONDS_PER_DAY),
+    )
+    screen.show({"grant": number, "image": None if commitment is None else to_hex(commitment)})
+
+
+@app.command()
+@command
+def revoke(
+    *,
+    number: Annotated[int, typer.Argument(help="The grant's number.")],
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+) -> None:
+    """Take a grant back.
+
+    Example: fedwitness grants revoke 3 --key keys/hospital.json
+    """
+    federation.needs("image_access")
+    receipt = writer(federation, keyring, identity).revoke(number)
+    screen.show({"revoked": number, "block": receipt.block})
