@@ -1,7 +1,7 @@
 """What each event of the contracts changes in the index (docs/protocol.md, sections 2 to 11)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from sqlalchemy import Connection, delete, insert, update
 
@@ -18,6 +18,7 @@ from aggregator.tables import (
     RoundRow,
     RoundWitnessRow,
     VerdictRow,
+    storable,
 )
 from chain.membership import ROLE_IDS
 from chain.reader import LedgerEvent
@@ -34,7 +35,7 @@ def apply_event(connection: Connection, event: LedgerEvent) -> None:
 
 def _enrolled(connection: Connection, event: LedgerEvent) -> None:
     # A party that gets a further role is there already; the contract lets its key be.
-    named = {"encryption_key": event.args["encryptionKey"], "name": _text(event.args["name"])}
+    named = {"encryption_key": event.args["encryptionKey"], "name": storable(event.args["name"])}
     address = event.args["account"]
     found = connection.execute(
         update(ParticipantRow).where(ParticipantRow.address == address).values(named)
@@ -63,7 +64,7 @@ def _key_changed(connection: Connection, event: LedgerEvent) -> None:
 
 
 def _suspended(connection: Connection, event: LedgerEvent) -> None:
-    reason = _text(event.args["reason"])
+    reason = storable(event.args["reason"])
     _change_participant(connection, event, suspended=True, suspension=reason)
 
 
@@ -85,11 +86,11 @@ def _version_registered(connection: Connection, event: LedgerEvent) -> None:
             version=event.args["version"],
             dataset=event.args["dataset"],
             hospital=event.args["hospital"],
-            name=_text(terms["name"]),
+            name=storable(terms["name"]),
             state=DatasetState.ACTIVE.value,
             merkle_root=terms["merkleRoot"],
             images=terms["images"],
-            modality=_text(terms["modality"].rstrip(b"\0").decode("ascii", "backslashreplace")),
+            modality=storable(terms["modality"].rstrip(b"\0").decode("ascii", "backslashreplace")),
             purposes=terms["purposes"],
             profile=terms["profile"],
             attestation=terms["attestation"],
@@ -105,7 +106,7 @@ def _version_superseded(connection: Connection, event: LedgerEvent) -> None:
 
 
 def _version_withdrawn(connection: Connection, event: LedgerEvent) -> None:
-    reason = _text(event.args["reason"])
+    reason = storable(event.args["reason"])
     _change_version(connection, event, state=DatasetState.WITHDRAWN.value, withdrawal=reason)
 
 
@@ -126,13 +127,13 @@ def _round_opened(connection: Connection, event: LedgerEvent) -> None:
     connection.execute(
         insert(RoundRow).values(
             number=number,
-            task=_text(terms["task"]),
+            task=storable(terms["task"]),
             phase=Phase.OPEN.value,
             purpose=terms["purpose"],
             base_model=terms["baseModel"],
             base_blob=terms["baseBlob"],
             schema=terms["schema"],
-            rule=_text(terms["rule"]),
+            rule=storable(terms["rule"]),
             min_updates=terms["minUpdates"],
             max_updates=terms["maxUpdates"],
             quorum=terms["quorum"],
@@ -218,7 +219,7 @@ def _round_aborted(connection: Connection, event: LedgerEvent) -> None:
         event,
         phase=Phase.ABORTED.value,
         aborted_by=event.args["by"],
-        abortion=_text(event.args["reason"]),
+        abortion=storable(event.args["reason"]),
         ended_at=event.timestamp,
     )
 
@@ -248,11 +249,6 @@ def _access_granted(connection: Connection, event: LedgerEvent) -> None:
 def _access_revoked(connection: Connection, event: LedgerEvent) -> None:
     number = event.args["grantId"]
     connection.execute(update(GrantRow).where(GrantRow.number == number).values(revoked=True))
-
-
-def _text(value: Any) -> str:
-    """Return text that every database takes: PostgreSQL has no character of code 0."""
-    return str(value).replace("\0", "\\x00")
 
 
 _Change: TypeAlias = Callable[[Connection, LedgerEvent], None]

@@ -14,14 +14,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import TypeAlias
 
-from chain.ledger import LedgerReader
-
 from aggregator.admission import NO_CONTENT, AdmissionTerms, Admitted, admit
 from aggregator.rules import KEPT, Judgement, Rule, parse_rule
 from chain.blobs import BlobStore
 from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import DigestMismatchError, UnfitRoundError
+from chain.ledger import LedgerReader
 from chain.tensors import Schema, open_tensors
 from chain.types import Phase, Round, RoundTerms, UpdateRecord, Verdict
 

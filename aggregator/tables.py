@@ -51,6 +51,11 @@ class Table(DeclarativeBase):
 _Address = String(42)
 
 
+def storable(text: str) -> str:
+    """Return text as every database takes it: PostgreSQL has no character of code 0."""
+    return text.replace("\0", "\\x00")
+
+
 class IndexHead(Table):
     """How far the index has read which chain; one row."""
 
