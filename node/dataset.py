@@ -1,0 +1,269 @@
+"""Data sets: commitments to images, kept by the hospital, and versions on the ledger.
+
+Images, labels and salts lie together in one private file, so that each change of it is whole or
+not at all. See docs/protocol.md, section 4.
+"""
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chain.canonical import canonical_json, parse_json
+from chain.commitments import SALT_BYTES, commit, image_digest, new_salt
+from chain.errors import InvalidInputError
+from chain.files import replacing
+from chain.merkle import image_leaf, image_leaves, merkle_proof, merkle_root
+from chain.types import DatasetTerms, DatasetVersion
+from chain.wire import from_json_dict, to_json_dict
+from node.deidentify import BASIC_PROFILE
+from node.images import ImageSet
+
+FIRST = bytes(32)  # the "previous" of a version that corrects none
+_MAX_TERMS = 1 << 16  # bytes
+
+
+class VersionRegistry(Protocol):
+    """The part of `chain.ledger.Ledger` that registering a version needs."""
+
+    def register_version(self, terms: DatasetTerms) -> bytes:
+        """Register a version and return its identifier."""
+
+    def dataset_versions(self, hospital: str | None = None) -> tuple[DatasetVersion, ...]:
+        """Return the versions that a hospital registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedDataset:
+    """A data-set version as its hospital keeps it.
+
+    Attributes:
+        terms: What is registered of it.
+        commitments: Of all images, also the erased ones, each 32 bytes.
+        kept: int64 of shape (m,): which commitments still have their image, ascending.
+        images: Of shape (m, height, width).
+        labels: int64 of shape (m,).
+        salts: uint8 of shape (m, 32).
+    """
+
+    terms: DatasetTerms
+    commitments: tuple[bytes, ...]
+    kept: NDArray[np.int64]
+    images: NDArray[np.uint8] | NDArray[np.float32]
+    labels: NDArray[np.int64]
+    salts: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageProof:
+    """That an image belongs to a version: with salt and image digest it shows which image.
+
+    Attributes:
+        root: The version's Merkle root.
+        commitment: The image's commitment.
+        proof: The nodes from its leaf to the root.
+        salt: The image's salt, which lets the holder check the image against the commitment.
+        image_digest: The digest of the image.
+    """
+
+    root: bytes
+    commitment: bytes
+    proof: tuple[bytes, ...]
+    salt: bytes
+    image_digest: bytes
+
+
+def commit_images(
+    path: Path,
+    name: str,
+    image_set: ImageSet,
+    purposes: frozenset[int],
+    previous: bytes = FIRST,
+    on_image: Callable[[], None] = lambda: None,
+) -> CommittedDataset:
+    """Commit to every image under a fresh salt, and keep images and salts in a private file.
+
+    Done again with the same images and terms it returns what was kept, with the same salts.
+
+    Args:
+        path: The private file (mode 0600), in a folder that exists.
+        name: The data set's name on the ledger.
+        image_set: De-identified images.
+        purposes: Permitted Data Use Ontology numbers (docs/protocol.md, section 4.3).
+        previous: The version that this one corrects.
+        on_image: Called after each image, for a progress bar.
+
+    Raises:
+        InvalidInputError: If the file holds another data set; it is left as it is.
+        OSError: If the file cannot be written.
+    """
+    if path.exists():
+        return _same_dataset(path, name, image_set, purposes, previous)
+    salts, commitments = [], []
+    for image in image_set.images:
+        salts.append(new_salt())
+        commitments.append(commit(salts[-1], image_digest(image)))
+        on_image()
+    terms = DatasetTerms(
+        name=name,
+        merkle_root=merkle_root(image_leaves(commitments)),
+        images=len(commitments),
+        modality=image_set.modality,
+        purposes=purposes,
+        profile=BASIC_PROFILE,
+        attestation=image_set.report.digest(),
+        previous=previous,
+    )
+    dataset = CommittedDataset(
+        terms=terms,
+        commitments=tuple(commitments),
+        kept=np.arange(len(commitments), dtype=np.int64),
+        images=image_set.images,
+        labels=image_set.labels,
+        salts=np.frombuffer(b"".join(salts), np.uint8).reshape(-1, SALT_BYTES),
+    )
+    _save(path, dataset)
+    return dataset
+
+
+def load_dataset(path: Path) -> CommittedDataset:
+    """Read a data set back from its private file.
+
+    Raises:
+        InvalidInputError: If there is none, or it is damaged.
+    """
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: expected a committed data set, found no file")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return _from_arrays({key: arrays[key] for key in arrays.files})
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise InvalidInputError(f"{path}: the data set is damaged: {error}") from error
+
+
+def register(dataset: CommittedDataset, registry: VersionRegistry, hospital: str) -> bytes:
+    """Register a data set's version, unless the ledger has it, and return its identifier.
+
+    To correct a version, commit the corrected images with it as ``previous`` and register that.
+
+    Raises:
+        ContractRevertedError: If the registry refuses it.
+        LedgerError: If the chain cannot be reached.
+    """
+    for version in registry.dataset_versions(hospital):
+        # Salts are random, so no two versions have one root.
+        if version.merkle_root == dataset.terms.merkle_root:
+            return version.version
+    return registry.register_version(dataset.terms)
+
+
+def prove_image(dataset: CommittedDataset, index: int) -> ImageProof:
+    """Prove that an image is in its version (docs/protocol.md, section 4.2).
+
+    Args:
+        dataset: The data set.
+        index: The image's place, from 0, among all that were committed.
+
+    Raises:
+        InvalidInputError: If there is no such image, or it was erased.
+    """
+    row = _row(dataset, index)
+    commitment = dataset.commitments[index]
+    leaves = image_leaves(dataset.commitments)
+    return ImageProof(
+        root=dataset.terms.merkle_root,
+        commitment=commitment,
+        proof=merkle_proof(leaves, leaves.index(image_leaf(commitment))),
+        salt=dataset.salts[row].tobytes(),
+        image_digest=image_digest(dataset.images[row]),
+    )
+
+
+def erase_image(path: Path, index: int) -> CommittedDataset:
+    """Delete an image, its label and its salt; its bare commitment stays, and says nothing.
+
+    Proofs about the other images still verify. Copies elsewhere, such as the DICOM file that it
+    was read from and backups, are the hospital's to delete.
+
+    Raises:
+        InvalidInputError: If there is no such image, or it was erased before.
+        OSError: If the file cannot be written; nothing is erased then.
+    """
+    dataset = load_dataset(path)
+    row = _row(dataset, index)
+    rest = CommittedDataset(
+        terms=dataset.terms,
+        commitments=dataset.commitments,
+        kept=np.delete(dataset.kept, row),
+        images=np.delete(dataset.images, row, axis=0),
+        labels=np.delete(dataset.labels, row),
+        salts=np.delete(dataset.salts, row, axis=0),
+    )
+    _save(path, rest)
+    return rest
+
+
+def _row(dataset: CommittedDataset, index: int) -> int:
+    rows = np.flatnonzero(dataset.kept == index)
+    if len(rows) == 0:
+        raise InvalidInputError(
+            f"expected the number of an image that is kept, of 0 to "
+            f"{len(dataset.commitments) - 1}, found {index}"
+        )
+    return int(rows[0])
+
+
+def _same_dataset(
+    path: Path, name: str, image_set: ImageSet, purposes: frozenset[int], previous: bytes
+) -> CommittedDataset:
+    kept = load_dataset(path)
+    terms = kept.terms
+    expected = (name, image_set.modality, purposes, previous, image_set.report.digest())
+    found = (terms.name, terms.modality, terms.purposes, terms.previous, terms.attestation)
+    if (
+        found == expected
+        and np.array_equal(kept.images, image_set.images)
+        and np.array_equal(kept.labels, image_set.labels)
+    ):
+        return kept
+    raise InvalidInputError(
+        f"{path}: expected the data set that is kept there ({terms.name!r}, {terms.images} "
+        "images), found another; commit it to a file of its own, as a correction if it is one"
+    )
+
+
+def _save(path: Path, dataset: CommittedDataset) -> None:
+    with replacing(path) as file:
+        np.savez(
+            file,
+            terms=np.frombuffer(canonical_json(to_json_dict(dataset.terms)), np.uint8),
+            commitments=np.frombuffer(b"".join(dataset.commitments), np.uint8).reshape(-1, 32),
+            kept=dataset.kept,
+            images=dataset.images,
+            labels=dataset.labels,
+            salts=dataset.salts,
+        )
+
+
+def _from_arrays(arrays: dict[str, NDArray[Any]]) -> CommittedDataset:
+    terms = from_json_dict(DatasetTerms, parse_json(arrays["terms"].tobytes(), _MAX_TERMS))
+    count = len(arrays["kept"])
+    if (
+        arrays["commitments"].shape != (terms.images, 32)
+        or arrays["salts"].shape != (count, SALT_BYTES)
+        or arrays["labels"].shape != (count,)
+        or len(arrays["images"]) != count
+    ):
+        raise ValueError("its arrays do not fit together")
+    return CommittedDataset(
+        terms=terms,
+        commitments=tuple(row.tobytes() for row in arrays["commitments"]),
+        kept=arrays["kept"],
+        images=arrays["images"],
+        labels=arrays["labels"],
+        salts=arrays["salts"],
+    )
