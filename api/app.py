@@ -98,6 +98,7 @@ def build_app(
             ended = [worker.has_ended(STOP_SECONDS) for worker in workers]
             if all(ended):
                 spool.close()
+                index.close()
 
     app = FastAPI(
         title="FedWitness",

@@ -1,8 +1,24 @@
 """Values of the ledger as the documentation shows them, written by the code that writes answers."""
 
+from aggregator.queries import (
+    Ancestor,
+    Contribution,
+    DatasetHistory,
+    DatasetUse,
+    HospitalHistory,
+    Page,
+    ProposalEntry,
+    Provenance,
+    RoundEntry,
+    RoundHistory,
+    VerdictEntry,
+    VersionEntry,
+    WitnessWord,
+)
 from api.schemas import ADDRESS, LEDGER, Json
 from chain.types import (
     AccessGrant,
+    DatasetState,
     LogPosition,
     Outcome,
     Phase,
@@ -66,6 +82,65 @@ GRANT = AccessGrant(
     revoked=False,
     live=True,
 )
+_VERDICT_ENTRY = VerdictEntry(
+    round=3,
+    task="lesion",
+    proposal=1,
+    hospital=_HOSPITAL,
+    outcome=Outcome.ACCEPTED,
+    reason="NONE",
+    score=21_000,
+    threshold=900_000,
+    content=b"\xce" * 32,
+)
+_CONTRIBUTION = Contribution(
+    round=3,
+    task="lesion",
+    phase=Phase.FINAL,
+    hospital=_HOSPITAL,
+    examples=480,
+    update=b"\x0d" * 32,
+    blob=b"\xb1" * 32,
+    code=b"\xc0" * 32,
+    recorded_at=1_767_269_000,
+    datasets=(DatasetUse(b"\xda" * 32, b"\xd5" * 32, "MRI 2025", DatasetState.ACTIVE, 500),),
+    verdict=_VERDICT_ENTRY,
+)
+_ROUND_ENTRY = RoundEntry(
+    number=3,
+    task="lesion",
+    phase=Phase.FINAL,
+    purpose=6,
+    base_model=b"\xba" * 32,
+    rule='{"name":"trimmed_mean","params":{"f":1}}',
+    min_updates=3,
+    max_updates=8,
+    quorum=2,
+    deadline=1_767_272_400,
+    aggregator=ADDRESS,
+    model=b"\x0e" * 32,
+    model_blob=b"\x0f" * 32,
+    aborted_by=None,
+    abortion=None,
+    opened_at=1_767_268_800,
+    ended_at=1_767_270_000,
+)
+_VERSION = VersionEntry(
+    version=b"\xda" * 32,
+    dataset=b"\xd5" * 32,
+    hospital=_HOSPITAL,
+    name="MRI 2025",
+    state=DatasetState.ACTIVE,
+    merkle_root=b"\x3e" * 32,
+    images=500,
+    modality="MR",
+    purposes=(6, 42),
+    profile=1,
+    attestation=b"\xa7" * 32,
+    previous=bytes(32),
+    withdrawal=None,
+    registered_at=1_767_260_000,
+)
 BLOCK = {"number": 57, "hash": to_hex(b"\x57" * 32), "timestamp": 1_767_269_000}
 
 
@@ -82,3 +157,49 @@ def round_answer() -> Json:
         "round": to_json_dict(ROUND),
         "recipients": [to_hex(b"\x1e" * 32), to_hex(b"\x2e" * 32)],
     }
+
+
+def _as_of(value: object) -> Json:
+    return {"as_of": {"number": 57, "hash": BLOCK["hash"]}, **to_json_dict(value)}
+
+
+def rounds() -> Json:
+    """Return the example of a page of rounds."""
+    return _as_of(Page((_ROUND_ENTRY,), "WzNd"))
+
+
+def verdicts() -> Json:
+    """Return the example of a page of verdicts."""
+    return _as_of(Page((_VERDICT_ENTRY,), None))
+
+
+def provenance() -> Json:
+    """Return the example of where a model comes from."""
+    ancestors = (Ancestor(_ROUND_ENTRY, (_CONTRIBUTION,)),)
+    return _as_of(Provenance(b"\x0e" * 32, ancestors, (b"\xba" * 32,)))
+
+
+def round_history() -> Json:
+    """Return the example of a round's history."""
+    proposal = ProposalEntry(
+        number=1,
+        model=b"\x0e" * 32,
+        model_blob=b"\x0f" * 32,
+        proposed_at=1_767_269_500,
+        verdicts=(_VERDICT_ENTRY,),
+        words=(WitnessWord(ADDRESS, attested=True, said_at=1_767_269_900),),
+    )
+    return _as_of(RoundHistory(_ROUND_ENTRY, (ADDRESS,), (_CONTRIBUTION,), (proposal,)))
+
+
+def dataset_history() -> Json:
+    """Return the example of a data set's history."""
+    return _as_of(DatasetHistory((_VERSION,), Page((_CONTRIBUTION,), None)))
+
+
+def hospital_history() -> Json:
+    """Return the example of a hospital's history."""
+    page = Page((_CONTRIBUTION,), None)
+    return _as_of(
+        HospitalHistory(_HOSPITAL, "North", ("HOSPITAL",), False, None, (_VERSION,), page)
+    )

@@ -63,6 +63,15 @@ class Guard:
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         self._check_host(headers.get(b"host", b""))
+        # uvicorn bounds only a head that arrives in pieces.
+        if _head_bytes(scope) > self._settings.max_header_bytes:
+            raise Problem(
+                431,
+                "head-too-large",
+                "The request's head is too large",
+                f"Address and headers may have {self._settings.max_header_bytes} bytes together.",
+                headers={"Connection": "close"},
+            )
         limit = None if _is_upload(scope) else self._settings.max_body_bytes
         if limit is not None and _announced(headers) > limit:
             raise too_large(f"This address takes bodies of at most {limit} bytes.")
@@ -132,6 +141,11 @@ class _Body:
 
 def _is_upload(scope: Scope) -> bool:
     return scope["method"] == "PATCH" and str(scope["path"]).startswith(UPLOADS)
+
+
+def _head_bytes(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope["path"]) + len(scope["query_string"])
 
 
 def _announced(headers: dict[Any, bytes]) -> int:

@@ -216,6 +216,8 @@ def _http(_request: Request, error: Exception) -> JSONResponse:
         return error.response()
     if not isinstance(error, HTTPException):
         raise error
+    if error.status_code == 400:  # noqa: PLR2004 - FastAPI's word for a body that it cannot read
+        return malformed("The body is not JSON of the documented form.").response()
     known = {
         404: ("not-found", "There is no such thing", "There is nothing at this address."),
         405: ("method-not-allowed", "The method does not apply", "See the Allow header."),

@@ -1,66 +1,51 @@
-"""Rounds and what became of an update in them, answered from the chain."""
+"""Rounds and what became of an update in them: lists from the index, all else from the chain."""
 
-from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from aggregator import queries
+from aggregator.index import IndexedBlock
 from api import examples
 from api.auth import Party, admits
 from api.backend import Server
 from api.problems import Problem, not_found
-from api.schemas import ADDRESS, Json
+from api.schemas import ADDRESS, Json, member_of
 from chain.ledger import LedgerReader
 from chain.types import Phase, RecordedUpdate, Role, Round
 from chain.wire import read_address, to_hex, to_json_dict
 
 router = APIRouter(prefix="/v1", tags=["Rounds"])
 
-PAGE = 100
 ANYBODY = tuple(Role)
 
 Number = Annotated[int, Path(ge=1, lt=2**53, examples=[3], description="The round's number")]
-PhaseName = Literal["OPEN", "COLLECTING", "PROPOSED", "FINAL", "ABORTED"]
+Cursor = Annotated[
+    str | None,
+    Query(max_length=queries.MAX_CURSOR, description="`cursor` of the page before"),
+]
+Limit = Annotated[int, Query(ge=1, le=queries.MAX_PAGE, description="Entries of a page")]
 
 
 @router.get(
     "/rounds",
     summary="List rounds, newest first",
     dependencies=[admits(*ANYBODY)],
-    responses=examples.shown({"rounds": [to_json_dict(examples.ROUND)], "next": None}),
+    responses=examples.shown(examples.rounds()),
 )
 def list_rounds(
     server: Server,
     task: Annotated[str | None, Query(max_length=64, examples=["lesion"])] = None,
-    phase: Annotated[PhaseName | None, Query(examples=["FINAL"])] = None,
-    cursor: Annotated[
-        int | None, Query(ge=1, lt=2**53, description="`next` of the page before")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=PAGE)] = 20,
+    phase: Annotated[str | None, Query(examples=["FINAL"])] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Json:
-    """List rounds of all tasks or one, in any phase or one.
-
-    One request looks at no more than 100 rounds: with a filter a page can be short, even empty,
-    and there is more as long as `next` is not null.
-    """
-    numbers = _numbers(server.ledger, task, cursor)
-    looked_at = [server.ledger.round(number) for number in numbers[:PAGE]]
-    matching = (found for found in looked_at if phase is None or found.phase.name == phase)
-    page = list(islice(matching, limit))
-    last = page[-1].number if len(page) == limit else looked_at[-1].number if looked_at else None
-    return {
-        "rounds": [to_json_dict(found) for found in page],
-        "next": last if last is not None and last > min(numbers) else None,
-    }
-
-
-def _numbers(ledger: LedgerReader, task: str | None, cursor: int | None) -> list[int]:
-    """Return the numbers of rounds below the cursor, newest first."""
-    if task is None:
-        newest = ledger.round_count()
-        return list(range(min(newest, (cursor or newest + 1) - 1), 0, -1))
-    found = ledger.task_rounds(task)
-    return sorted((number for number in found if cursor is None or number < cursor), reverse=True)
+    """List rounds of all tasks or one, in any phase or one, from the index of the chain."""
+    wanted = None if phase is None else member_of(Phase, phase)
+    found, block = server.index.ask(
+        lambda session: queries.rounds(session, task=task, phase=wanted, cursor=cursor, limit=limit)
+    )
+    return shown(found, block)
 
 
 @router.get(
@@ -169,4 +154,12 @@ def _answer(ledger: LedgerReader, found: Round) -> Json:
         "ledger": ledger.address,
         "round": to_json_dict(found),
         "recipients": [to_hex(key) for key in ledger.recipients(found.number)],
+    }
+
+
+def shown(found: object, block: IndexedBlock) -> Json:
+    """Return an answer of the index with the block that it is as of."""
+    return {
+        "as_of": {"number": block.number, "hash": to_hex(block.hash)},
+        **to_json_dict(found),
     }

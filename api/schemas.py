@@ -1,6 +1,7 @@
 """The JSON that only the REST server speaks; values of the ledger are those of chain/wire.py."""
 
-from typing import Annotated, Any
+from enum import Enum
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +23,7 @@ MESSAGE = (
 )
 
 Json = dict[str, Any]
+E = TypeVar("E", bound=Enum)
 
 
 class _Body(BaseModel):
@@ -104,6 +106,19 @@ class ProblemAnswer(BaseModel):
     title: Annotated[str, Field(examples=["The ledger's contracts refuse this"])]
     status: Annotated[int, Field(examples=[409])]
     detail: Annotated[str, Field(examples=["The round's deadline is past; take part in the next."])]
+
+
+def member_of(kind: type[E], name: str) -> E:
+    """Find a member of an enumeration by its name.
+
+    Raises:
+        InvalidInputError: If there is none.
+    """
+    if name not in kind.__members__:
+        raise InvalidInputError(
+            f"expected one of {', '.join(kind.__members__)}, found {name[:64]!r}"
+        )
+    return kind[name]
 
 
 def read_signature(text: str) -> bytes:

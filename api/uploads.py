@@ -113,9 +113,7 @@ async def append(
 
 
 @router.get("/{upload}", summary="Follow an upload")
-def follow(
-    upload: UploadId, server: Server, party: Hospital, response: Response
-) -> UploadAnswer:
+def follow(upload: UploadId, server: Server, party: Hospital, response: Response) -> UploadAnswer:
     """Tell where an upload stands, and what delays or ended it."""
     found = _own(server, party, upload)
     if found.problem and found.state is not UploadState.REFUSED:

@@ -47,6 +47,7 @@ class FakeLedger:
 
     chain_id: int = CHAIN_ID
     address: str = LEDGER
+    deployed_at: int = 0
     timestamp: int = 1_800_000_000
     down: bool = False
     parties: dict[str, Participant] = field(default_factory=dict)

@@ -125,8 +125,8 @@ def test_a_message_for_elsewhere_or_another_time_is_refused(
         lambda text: text + "\n",
         lambda text: text + "\nAdmin: true",
         lambda text: text.replace("\n", "\r\n"),
-        lambda text: "",
-        lambda text: "a" * 2048,
+        lambda text: text[:0],
+        lambda text: text[:1] * 2048,
         lambda text: text.replace("FedWitness.", "FedWitn\u00e9ss."),
     ],
 )
