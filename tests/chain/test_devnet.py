@@ -14,13 +14,14 @@ import httpx
 import pytest
 
 from chain.blobs import IpfsBlobStore
+from chain.cid import blob_blocks, blob_cid
 from chain.devnet import anvil as anvil_process
 from chain.devnet import ipfs as ipfs_process
 from chain.devnet import keeper, network
 from chain.devnet.anvil import fund, rpc, start_anvil, stop_anvil
 from chain.devnet.ports import free_port
 from chain.devnet.process import ProcessIdentity, end, remembered, spawn, start_time, wait_until
-from chain.errors import DevnetError
+from chain.errors import BlobUnavailableError, DevnetError
 
 ALICE = "0x00000000000000000000000000000000000A11cE"
 BOB = "0x0000000000000000000000000000000000000B0b"
@@ -197,6 +198,35 @@ def test_storing_a_blob_again_heals_its_damaged_blocks(folder: Path) -> None:
 
         assert blobs.put([b"x" * 1000]) == cid
         assert blobs.get(cid, 1000) == b"x" * 1000
+
+
+def test_an_ipfs_node_that_cannot_write_says_so_and_keeps_what_it_has(folder: Path) -> None:
+    node = folder / "ipfs"
+    with IpfsBlobStore(ipfs_process.start_ipfs(node, free_port())) as blobs:
+        kept = blobs.put([b"kept"])
+        (node / "incoming").rmdir()
+        (node / "incoming").write_text("a file where a folder should be")
+
+        with pytest.raises(BlobUnavailableError, match="ENOTDIR"):
+            blobs.put([b"lost"])
+
+        assert blobs.get(kept, 4) == b"kept"
+        assert not blobs.has(blob_cid([b"lost"]))
+
+
+def test_a_blob_is_pinned_only_as_a_whole(folder: Path) -> None:
+    node, port = folder / "ipfs", free_port()
+    with IpfsBlobStore(ipfs_process.start_ipfs(node, port)) as blobs:
+        *_, (root, block) = blob_blocks([b"half of this is missing"])
+        blobs._put_block(root, block)
+
+        answer = httpx.post(
+            f"http://127.0.0.1:{port}/api/v0/pin/add", params={"arg": str(root)}, trust_env=False
+        )
+
+        assert answer.status_code == 500
+        assert "cannot have the whole" in answer.json()["Message"]
+        assert pins(port) == []
 
 
 def test_two_ipfs_nodes_share_blocks_once_connected(
