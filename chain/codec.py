@@ -15,6 +15,7 @@ from typing import Any
 
 from eth_abi.codec import ABICodec
 from eth_abi.decoding import StringDecoder
+from eth_abi.encoding import BytesEncoder
 from eth_abi.exceptions import DecodingError, EncodingError
 from eth_abi.registry import BaseEquals, registry
 from eth_utils.abi import collapse_if_tuple
@@ -198,10 +199,26 @@ def _types(parameters: Abi) -> list[str]:
     return [collapse_if_tuple(dict(parameter)) for parameter in parameters]
 
 
-def _lenient_codec() -> ABICodec:
+class _ExactBytesEncoder(BytesEncoder):
+    """Refuses a ``bytesN`` of fewer than N bytes, which eth_abi would fill up with zeros."""
+
+    def validate_value(self, value: object) -> None:
+        super().validate_value(value)  # type: ignore[no-untyped-call]
+        size = (self.value_bit_size or 0) // 8
+        if isinstance(value, bytes) and len(value) != size:
+            self.invalidate_value(value, msg=f"expected {size} bytes, found {len(value)}")
+
+
+def _codec() -> ABICodec:
+    kinds = registry.copy()  # type: ignore[no-untyped-call]
+    kinds.unregister_encoder("bytes<M>")
+    kinds.register_encoder(
+        BaseEquals("bytes", with_sub=True),  # type: ignore[no-untyped-call]
+        _ExactBytesEncoder,
+        label="bytes<M>",
+    )
     # Solidity does not check that a string is UTF-8: a party that registers other bytes must
     # not stop everyone else from reading the ledger.
-    kinds = registry.copy()  # type: ignore[no-untyped-call]
     kinds.unregister_decoder("string")
     kinds.register_decoder(
         BaseEquals("string", with_sub=False),  # type: ignore[no-untyped-call]
@@ -211,4 +228,4 @@ def _lenient_codec() -> ABICodec:
     return ABICodec(kinds)
 
 
-_CODEC = _lenient_codec()
+_CODEC = _codec()

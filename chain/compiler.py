@@ -59,7 +59,7 @@ def compile_contracts(root: Path) -> CompiledContracts:
 
     Args:
         root: The project's folder, with ``contracts/`` and ``node_modules/``. The result is kept
-            under ``artifacts/python/``.
+            under ``cache/python/``.
 
     Returns:
         The contracts by name.
@@ -68,7 +68,7 @@ def compile_contracts(root: Path) -> CompiledContracts:
         CompilationError: If sources or compiler are missing, or the sources do not compile.
     """
     sources = _sources(root)
-    kept = root / "artifacts" / "python" / f"{_digest(sources)}.json"
+    kept = root / "cache" / "python" / f"{_digest(sources)}.json"
     compiled = _read(kept)
     if compiled is None:
         compiled = _compile(root, sources)
@@ -143,7 +143,7 @@ def _told(error: Exception) -> str:
 def _program(root: Path) -> Path:
     """Write the executable that py-solc-x is to run (see `chain.solc_process`)."""
     command = [sys.executable, solc_process.__file__, *_compiler(root)]
-    program = root / "artifacts" / "python" / "solc"
+    program = root / "cache" / "python" / "solc"
     program.parent.mkdir(parents=True, exist_ok=True)
     with replacing(program) as file:
         file.write(f'#!/bin/sh\nexec {shlex.join(map(str, command))} "$@"\n'.encode())

@@ -20,6 +20,7 @@ from chain.errors import InvalidInputError
 from chain.membership import ROLE_IDS
 from chain.outbox import OutboxEntry
 from chain.reader import (
+    PURPOSES,
     Dispute,
     GrantsAnswer,
     LedgerEvent,
@@ -286,4 +287,8 @@ def _modality(modality: str) -> bytes:
 
 
 def _purpose_bits(purposes: frozenset[int]) -> int:
+    if not all(0 <= purpose < PURPOSES for purpose in purposes):
+        raise InvalidInputError(
+            f"expected purposes from 0 to {PURPOSES - 1}, found {sorted(purposes)}"
+        )
     return sum(1 << purpose for purpose in purposes)

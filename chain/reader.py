@@ -19,6 +19,7 @@ from chain.errors import (
     InvalidInputError,
     LedgerError,
     UnknownRoundError,
+    VerificationError,
 )
 from chain.membership import ROLE_IDS, members
 from chain.rpc import Head, Rpc
@@ -39,6 +40,8 @@ from chain.types import (
     UpdateRecord,
     Verdict,
 )
+
+PURPOSES = 48  # bits of a version's permissions (protocol 4.3)
 
 _REMEMBERED_ROUNDS = 256
 _GRANTS_PAGE = 256
@@ -291,6 +294,7 @@ class LedgerReader:
 
         Raises:
             UnknownRoundError: If there is no such round.
+            VerificationError: If the aggregator gave a reason that the protocol does not know.
         """
         logs = self._round_logs("VerdictRecorded", number, proposal)
         return tuple(_verdict(log.args) for log in logs)
@@ -394,7 +398,7 @@ class LedgerReader:
             merkle_root=found["merkleRoot"],
             images=found["images"],
             modality=found["modality"].rstrip(b"\0").decode("ascii", "backslashreplace"),
-            purposes=frozenset(n for n in range(48) if found["purposes"] >> n & 1),
+            purposes=frozenset(n for n in range(PURPOSES) if found["purposes"] >> n & 1),
             profile=found["profile"],
             attestation=found["attestation"],
             previous=found["previous"],
@@ -544,6 +548,12 @@ def _dispute(log: Log) -> Dispute:
 
 
 def _verdict(args: dict[str, Any]) -> Verdict:
+    # The ledger takes any number for a reason from the aggregator.
+    if args["reason"] not in set(Reason):
+        raise VerificationError(
+            f"the verdict on {args['hospital']} in round {args['round']}: expected a reason of "
+            f"protocol section 8, found {args['reason']}"
+        )
     return Verdict(
         hospital=args["hospital"],
         outcome=Outcome(args["outcome"]),

@@ -78,10 +78,14 @@ class Sender:
             LedgerError: If the chain cannot be reached, or has not mined the transaction in
                 time; then it stays in the outbox and is sent again.
         """
-        with self.outbox.locked():
-            self._resend_lost()
-            self._try(to, data)
-            entry = self._sign_and_send(to, data, purpose)
+        try:
+            with self.outbox.locked():
+                self._resend_lost()
+                self._try(to, data)
+                entry = self._sign_and_send(to, data, purpose)
+        except RefusedTransactionError as error:
+            told = f"{error}: {purpose}. Has the account {self.address} funds for the fee?"
+            raise LedgerError(told) from error
         return self._wait_for_receipt(entry)
 
     def resend_lost(self) -> int:
@@ -205,8 +209,7 @@ class Sender:
         return max(self._rpc.transaction_count(self.address, "pending"), *waiting, 0)
 
     def _sign(self, to: str | None, data: bytes, nonce: int) -> SignedTransaction:
-        fees = self._rpc.fees()
-        estimate = self._rpc.estimate_gas(self.address, to, data)
+        fees, estimate = self._rpc.fees(), self._rpc.estimate_gas(self.address, to, data)
         fields: dict[str, Any] = {
             "type": 2,
             "chainId": self._rpc.chain_id,

@@ -1,0 +1,257 @@
+"""No signed transaction is lost, none counts twice, whatever the chain forgets."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from chain import sending
+from chain.devnet.anvil import start_anvil, stop_anvil
+from chain.devnet.ports import free_port
+from chain.devnet.process import remembered, wait_until
+from chain.errors import ContractRevertedError, LedgerError
+from chain.ledger import Ledger
+from chain.outbox import Outbox, SignedTransaction
+from chain.types import Phase
+from tests.federation import HOSPITALS, TASK, Federation, connect, digest, found_federation
+
+ACCOUNT = "0x" + "11" * 20
+
+
+@contextmanager
+def forgotten(federation: Federation) -> Iterator[None]:
+    """Let the chain forget what happens within, as one does that is killed."""
+    snapshot = federation.rpc("evm_snapshot")
+    yield
+    federation.rpc("evm_revert", snapshot)
+
+
+def outbox_of(ledger: Ledger) -> Outbox:
+    return ledger._sender.outbox
+
+
+def signed(nonce: int) -> SignedTransaction:
+    return SignedTransaction(nonce, digest(f"transaction {nonce}"), b"raw")
+
+
+def test_after_kill_9_everything_is_sent_again(tmp_path: Path) -> None:
+    port = free_port()
+    rpc_url = start_anvil(tmp_path / "anvil", port)
+    try:
+        federation = found_federation(rpc_url, tmp_path / "outboxes")
+        before = state_on_disk(federation, tmp_path / "anvil")
+        number = federation.open_round()
+        federation.record_all(number)
+        records = federation.reader.records(number)
+
+        kill_at_once(tmp_path / "anvil")
+        # What anvil wrote in its last second is left to chance: go back to what is known.
+        (tmp_path / "anvil" / "state.json").write_bytes(before)
+        start_anvil(tmp_path / "anvil", port)
+
+        restarted = connect(rpc_url, federation.deployment, tmp_path / "outboxes", {})
+        assert restarted.reader.round_count() == 0
+        # A hospital comes back before the aggregator whose round its record is for.
+        assert restarted.ledgers[HOSPITALS[0]].resend_lost() == 0
+        assert restarted.ledgers["aggregator"].resend_lost() == 1
+        assert [restarted.ledgers[name].resend_lost() for name in HOSPITALS] == [1, 1, 1]
+        found = restarted.reader.records(number)
+        assert [item.position.transaction for item in found] == [
+            item.position.transaction for item in records
+        ]
+        assert [item.record for item in found] == [item.record for item in records]
+    finally:
+        stop_anvil(tmp_path / "anvil")
+
+
+def state_on_disk(federation: Federation, folder: Path) -> bytes:
+    """Wait until anvil has written its present state, and read it."""
+    state, since = folder / "state.json", time.time()
+    assert wait_until(lambda: state.exists() and state.stat().st_mtime > since + 1.1, seconds=10), (
+        f"anvil wrote no state after block {federation.reader.head().number}"
+    )
+    stop_anvil(folder)
+    content = state.read_bytes()
+    start_anvil(folder, int(federation.rpc_url.rsplit(":", 1)[1]))
+    return content
+
+
+def kill_at_once(folder: Path) -> None:
+    for name in ("keeper.pid", "anvil.pid"):
+        process = remembered(folder / name)
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+        assert wait_until(lambda name=name: remembered(folder / name) is None, seconds=5)  # type: ignore[misc]
+
+
+def test_a_write_first_sends_again_what_was_lost(federation: Federation) -> None:
+    aggregator = federation.ledgers["aggregator"]
+    with forgotten(federation):
+        number = federation.open_round()
+    aggregator.set_encryption_key(digest("new key"))
+    assert federation.reader.round(number).phase is Phase.OPEN
+
+
+def test_what_the_chain_has_is_not_sent_again(federation: Federation) -> None:
+    federation.open_round()
+    assert federation.ledgers["aggregator"].resend_lost() == 0
+    assert federation.reader.round_count() == 1
+
+
+def test_a_lost_transaction_that_is_refused_gives_way_and_comes_back(
+    federation: Federation,
+) -> None:
+    hospital = federation.ledgers[HOSPITALS[0]]
+    with forgotten(federation):
+        number = federation.open_round()
+        hospital.record_update(federation.record(HOSPITALS[0], number))
+        hospital.set_encryption_key(digest("new key"))
+
+    # Without the round the record is refused; the new key does not wait for it.
+    assert hospital.resend_lost() == 1
+    party = federation.reader.participant(hospital.account_address)
+    assert party is not None
+    assert party.encryption_key == digest("new key")
+    (waiting,) = [e for e in outbox_of(hospital).entries() if e.refusal is not None]
+    assert "RoundLedgerUnknownRound" in str(waiting.refusal)
+
+    federation.ledgers["aggregator"].resend_lost()
+    assert hospital.resend_lost() == 1
+    assert federation.reader.round(number).updates == 1
+    assert hospital.resend_lost() == 0
+
+
+def test_a_lost_transaction_whose_nonce_is_taken_is_signed_anew(
+    federation: Federation, tmp_path: Path
+) -> None:
+    with forgotten(federation):
+        number = federation.open_round()
+    outboxes = tmp_path / "another machine's outboxes"
+    stranger = connect(federation.rpc_url, federation.deployment, outboxes, {})
+    stranger.ledgers["aggregator"].set_encryption_key(digest("new key"))
+
+    assert federation.ledgers["aggregator"].resend_lost() == 1
+    assert federation.reader.round(number).phase is Phase.OPEN
+    assert federation.reader.active_round(TASK) is not None
+
+
+def test_a_nonce_gap_does_not_block_the_account(federation: Federation) -> None:
+    hospital = federation.ledgers[HOSPITALS[0]]
+    with forgotten(federation):
+        hospital.set_encryption_key(digest("forgotten here as well"))
+        (first,) = outbox_of(hospital).entries()
+        hospital.set_encryption_key(digest("last key"))
+        outbox_of(hospital).remove(first.number)
+
+    assert hospital.resend_lost() == 1
+    party = federation.reader.participant(hospital.account_address)
+    assert party is not None
+    assert party.encryption_key == digest("last key")
+    hospital.set_encryption_key(digest("and on it goes"))
+
+
+def test_what_is_refused_for_too_long_is_given_up_and_listed(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sending, "GIVE_UP_SECONDS", 0.0)
+    hospital = federation.ledgers[HOSPITALS[0]]
+    with forgotten(federation):
+        number = federation.open_round()
+        hospital.record_update(federation.record(HOSPITALS[0], number))
+    for _ in range(3):
+        assert hospital.resend_lost() == 0
+    (entry,) = hospital.given_up()
+    assert entry.purpose == f"record an update for round {number}"
+    assert outbox_of(hospital).entries() == ()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        f"given up: {entry.purpose}"
+    ]
+
+
+def test_a_refused_write_leaves_nothing_in_the_outbox(federation: Federation) -> None:
+    aggregator = federation.ledgers["aggregator"]
+    with pytest.raises(ContractRevertedError):
+        aggregator.abort(1, "there is no such round")
+    assert outbox_of(aggregator).entries() == ()
+
+
+def test_what_stood_on_the_chain_for_a_while_leaves_the_outbox(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, 1, ACCOUNT)
+    entry = outbox.add(signed(0), None, b"", "deploy")
+    outbox.settle(0.0)
+    assert len(outbox.entries()) == 1, "its receipt was never seen"
+    outbox.mark_seen(entry.number, True)
+    outbox.settle(30.0)
+    assert len(outbox.entries()) == 1, "its receipt was seen just now"
+    outbox.settle(0.0)
+    assert outbox.entries() == ()
+
+
+def test_a_receipt_that_vanished_starts_the_wait_anew(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, 1, ACCOUNT)
+    entry = outbox.add(signed(0), None, b"", "deploy")
+    outbox.mark_seen(entry.number, True)
+    outbox.mark_seen(entry.number, False)
+    outbox.settle(0.0)
+    assert outbox.entries() == (entry,)
+
+
+def test_a_transaction_is_on_disk_before_it_is_sent(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregator = federation.ledgers["aggregator"]
+    kept: list[str] = []
+
+    def dies(_raw: bytes) -> None:
+        kept.extend(entry.purpose for entry in outbox_of(aggregator).entries())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(aggregator._sender._rpc, "send", dies)
+        with pytest.raises(KeyboardInterrupt):
+            federation.open_round()
+    assert kept == [f"open a round of {TASK}"]
+    assert federation.reader.round_count() == 0
+    assert aggregator.resend_lost() == 1
+    assert federation.reader.round_count() == 1
+
+
+def test_writers_of_one_account_take_turns(federation: Federation) -> None:
+    keys = [digest(f"key {number}") for number in range(8)]
+    outboxes = federation.ledgers["auditor"]._sender._folder
+    failures: list[BaseException] = []
+
+    def write(key: bytes) -> None:
+        try:
+            own = connect(federation.rpc_url, federation.deployment, outboxes, {})
+            own.ledgers["auditor"].set_encryption_key(key)
+        except BaseException as failure:  # noqa: BLE001 - a thread's failure is asserted below
+            failures.append(failure)
+
+    threads = [threading.Thread(target=write, args=(key,)) for key in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    head = federation.reader.head().number
+    changed = [
+        event.args["encryptionKey"]
+        for event in federation.reader.events(0, head)
+        if event.name == "EncryptionKeyChanged"
+    ]
+    assert sorted(changed) == sorted(keys)
+
+
+def test_an_outbox_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(LedgerError, match="Nothing was sent"):
+        Outbox(tmp_path / "file" / "outbox", 1, ACCOUNT)
+    (tmp_path / f"{ACCOUNT}-1.sqlite").write_bytes(b"this is no database" * 100)
+    with pytest.raises(LedgerError, match="cannot be used"):
+        Outbox(tmp_path, 1, ACCOUNT)
