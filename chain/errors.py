@@ -15,6 +15,7 @@
     │   ├── EnvelopeError
     │   └── ReplayMismatchError
     ├── UnfitRoundError              a round's updates make no model that could be proposed
+    ├── ServerError                  the REST server refused, or cannot be reached
     ├── KeystoreError                a key file is missing, damaged or the password is wrong
     ├── IndexDatabaseError           the index's database cannot be used, or is of another version
     ├── CompilationError             the contracts do not compile
@@ -121,6 +122,22 @@ class UnfitRoundError(FedWitnessError):
     def __init__(self, message: str, verdicts: tuple[Verdict, ...] = ()) -> None:
         """Keep the verdicts: they tell why the round makes no model."""
         self.verdicts = verdicts
+        super().__init__(message)
+
+
+class ServerError(FedWitnessError):
+    """The REST server refused a request, or cannot be reached.
+
+    Args:
+        message: What happened and what to do.
+        problem: The problem's type (RFC 9457), or empty if the server did not answer.
+        contract_error: Name of the contract's own error where a contract refused, or empty.
+    """
+
+    def __init__(self, message: str, problem: str = "", contract_error: str = "") -> None:
+        """Keep what a caller tells refusals apart by."""
+        self.problem = problem
+        self.contract_error = contract_error
         super().__init__(message)
 
 
