@@ -19,10 +19,12 @@ from aggregator.replay import (
     private_folder,
 )
 from audit.history import RegistryHistory
+from audit.index import audit_index
 from audit.verify import (
     BLOBS,
     CHAIN_OF_MODELS,
     DATA_SETS,
+    INDEX,
     KEPT_UPDATES,
     MODELS,
     RECORDS,
@@ -67,6 +69,7 @@ def audit_task(
     private_key: bytes | None = None,
     *,
     workdir: Path,
+    database_url: str | None = None,
     threads: int = 1,
     progress: ProgressCallback = lambda _: None,
 ) -> AuditReport:
@@ -77,6 +80,7 @@ def audit_task(
     (8) Every model hashes to its digest on the ledger, and has the round's schema.
     (9) With a key: admission and aggregation of every proposed round are repeated. A round that
         lacks a blob, or whose envelopes are not for this key, is left out.
+    (10) With a database: every row of the index is held against the chain.
 
     A fault in one round does not keep the others from being audited. Nothing that an earlier
     audit fetched is used.
@@ -87,6 +91,7 @@ def audit_task(
         task: The task's name.
         private_key: The auditor's X25519 key, 32 bytes, or None.
         workdir: A folder; what is fetched goes into its subfolder `audit`, and away at the end.
+        database_url: The aggregator's index in SQLAlchemy's form, or None.
         threads: How many threads aggregate; no digest depends on it.
         progress: Called as the audit moves on.
 
@@ -117,7 +122,13 @@ def audit_task(
     finally:
         shutil.rmtree(folder)
     run = {*_FROM_THE_LEDGER, BLOBS, MODELS}
-    return AuditReport.of(findings, run | {REPLAY} if replay.complete else run)
+    if replay.complete:
+        run.add(REPLAY)
+    if database_url is not None:
+        # (10) The index.
+        findings += audit_index(reader, database_url)
+        run.add(INDEX)
+    return AuditReport.of(findings, run)
 
 
 def read_evidence(

@@ -1,0 +1,324 @@
+"""An auditor who knows only addresses finds each tampering, by its step and by name."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aggregator.index import open_index, update_index
+from aggregator.replay import judge_and_aggregate
+from audit.replay import audit_task
+from audit.verify import (
+    BLOBS,
+    INDEX,
+    MODELS,
+    REPLAY,
+    WITNESSES,
+    AuditReport,
+)
+from chain.cid import Cid, leaves
+from chain.digests import content_digest
+from chain.errors import LedgerError, UnknownRoundError
+from chain.ledger import LedgerReader
+from chain.tensors import save_tensors, tensor_bytes
+from chain.types import Phase, Proposal, Reason, Verdict
+from tests.aggregator.training import Training, tensors_of
+from tests.federation import HOSPITALS, TASK, digest
+
+
+def audit(
+    training: Training, key: str | None = "auditor", database: str | None = None
+) -> AuditReport:
+    """Audit as somebody else would: with a reader, blobs and a folder of his own."""
+    federation = training.federation
+    private_key = federation.identities[key].encryption_private_key if key else None
+    return audit_task(
+        LedgerReader(federation.rpc_url, federation.deployment.ledger),
+        training.blobs,
+        TASK,
+        private_key,
+        workdir=training.folder / "auditor",
+        database_url=database,
+    )
+
+
+def told(report: AuditReport) -> set[tuple[int, str]]:
+    return {(finding.step, finding.subject) for finding in report.findings}
+
+
+def finish(training: Training, rounds: int = 1) -> int:
+    for _ in range(rounds):
+        number = training.open_round()
+        training.finish(number)
+    return number
+
+
+def proposal_of(training: Training, number: int) -> Proposal:
+    proposal = training.federation.reader.round(number).proposal
+    assert proposal is not None
+    return proposal
+
+
+def judge(training: Training, number: int) -> tuple[Path, tuple[Verdict, ...]]:
+    """Do what an honest aggregator would do, for a lying one to change."""
+    result = judge_and_aggregate(
+        training.federation.reader,
+        training.blobs,
+        number,
+        private_key=training.private_key,
+        workdir=training.folder / "liar",
+        target=training.folder / "model",
+        threads=1,
+    )
+    return result.model_path, result.verdicts
+
+
+def envelope_of(training: Training, number: int, hospital: str) -> Cid:
+    address = training.federation.address(hospital)
+    records = training.federation.reader.records(number)
+    return next(
+        Cid.from_blob_digest(one.record.blob) for one in records if one.record.hospital == address
+    )
+
+
+def flip_a_byte(training: Training, cid: Cid) -> None:
+    """Change one byte of a blob where it lies: in its first leaf."""
+    blocks = training.blobs.blocks
+    leaf = next(leaves(cid, blocks.__getitem__, 1 << 30)).cid
+    block = bytearray(blocks[leaf])
+    block[len(block) // 2] ^= 1
+    blocks[leaf] = bytes(block)
+
+
+def test_a_clean_task_passes_every_step(training: Training) -> None:
+    finish(training, rounds=2)
+    training.open_round()
+    database = f"sqlite:///{training.folder / 'index.sqlite'}"
+    update_index(open_index(database), training.federation.reader)
+    report = audit(training, database=database)
+    assert report.findings == ()
+    assert report.ok
+    assert all(step.ok for step in report.steps)
+    assert not (training.folder / "auditor" / "audit").exists()
+
+
+def test_without_a_key_all_but_the_replay_is_done(training: Training) -> None:
+    finish(training)
+    report = audit(training, key=None)
+    assert report.ok
+    not_run = {step.number for step in report.steps if step.ok is None}
+    assert not_run == {REPLAY, INDEX}
+
+
+def test_a_round_before_the_auditors_time_is_not_replayed(training: Training) -> None:
+    finish(training)
+    report = audit(training, key="researcher")
+    assert report.ok
+    assert {step.number for step in report.steps if step.ok is None} == {REPLAY, INDEX}
+
+
+def test_a_flipped_byte_in_an_envelope_is_found_and_named(training: Training) -> None:
+    number = finish(training, rounds=2)
+    cid = envelope_of(training, number, "hospital-2")
+    flip_a_byte(training, cid)
+    report = audit(training)
+    address = training.federation.address("hospital-2")
+    assert told(report) == {(BLOBS, f"round 2, envelope of {address}, blob {cid}")}
+    assert not report.ok
+
+
+def test_a_lost_envelope_is_found_and_named(training: Training) -> None:
+    number = finish(training)
+    cid = envelope_of(training, number, "hospital-1")
+    del training.blobs.blocks[cid]
+    address = training.federation.address("hospital-1")
+    report = audit(training)
+    assert told(report) == {(BLOBS, f"round 1, envelope of {address}, blob {cid}")}
+    assert report.findings[0].message == "the blob cannot be had"
+
+
+def test_a_flipped_byte_in_a_model_is_found_in_each_round_that_stands_on_it(
+    training: Training,
+) -> None:
+    finish(training, rounds=2)
+    cid = Cid.from_blob_digest(proposal_of(training, 1).model_blob)
+    flip_a_byte(training, cid)
+    assert told(audit(training)) == {
+        (BLOBS, f"round 1, model of proposal 1, blob {cid}"),
+        (BLOBS, f"round 2, base model, blob {cid}"),
+    }
+
+
+def test_what_an_earlier_audit_fetched_is_not_believed(training: Training) -> None:
+    number = finish(training)
+    assert audit(training).ok
+    flip_a_byte(training, Cid.from_blob_digest(proposal_of(training, number).model_blob))
+    assert not audit(training).ok
+
+
+def test_a_swapped_model_is_found_by_its_digest(training: Training) -> None:
+    """The aggregator names the right digest and hands out another model."""
+    number = training.open_round()
+    training.send_all(number)
+    model, verdicts = judge(training, number)
+    right = content_digest(model)
+    save_tensors(model, tensors_of(666))
+    blob = training.blobs.put(model)
+    ledger = training.federation.ledgers["aggregator"]
+    ledger.propose(number, right, blob.digest, verdicts)
+    training.attest(number)
+    assert told(audit(training)) == {(MODELS, "round 1, model of proposal 1")}
+
+
+@pytest.mark.parametrize("is_final", [False, True])
+def test_a_wrong_model_is_found_by_the_replay(training: Training, is_final: bool) -> None:
+    """A lying aggregator proposes another model, and lazy witnesses may even sign it."""
+    number = training.open_round()
+    training.send_all(number)
+    model, verdicts = judge(training, number)
+    save_tensors(model, tensors_of(666))
+    blob = training.blobs.put(model)
+    ledger = training.federation.ledgers["aggregator"]
+    ledger.propose(number, content_digest(model), blob.digest, verdicts)
+    if is_final:
+        training.attest(number)
+    report = audit(training)
+    assert told(report) == {(REPLAY, "round 1, model of proposal 1")}
+    assert report.findings[0].found == content_digest(model).hex()
+
+
+def test_a_model_of_other_tensors_is_found(training: Training) -> None:
+    number = training.open_round()
+    training.send_all(number)
+    model, verdicts = judge(training, number)
+    save_tensors(model, {"weight": tensors_of(1)["weight"]})
+    blob = training.blobs.put(model)
+    ledger = training.federation.ledgers["aggregator"]
+    ledger.propose(number, content_digest(model), blob.digest, verdicts)
+    assert told(audit(training)) == {(MODELS, "round 1, model of proposal 1")}
+
+
+def test_a_wrong_verdict_is_found_by_the_replay(training: Training) -> None:
+    number = training.open_round()
+    training.send_all(number)
+    model, verdicts = judge(training, number)
+    wrong = (replace(verdicts[0], content=digest("other")), *verdicts[1:])
+    blob = training.blobs.put(model)
+    ledger = training.federation.ledgers["aggregator"]
+    ledger.propose(number, content_digest(model), blob.digest, wrong)
+    report = audit(training)
+    assert told(report) == {(REPLAY, f"round 1, verdict on {verdicts[0].hospital}")}
+    assert digest("other").hex() in report.findings[0].found
+
+
+def test_a_dispute_that_stands_is_found(training: Training) -> None:
+    number = training.open_round()
+    training.send_all(number)
+    training.advance(number)
+    witness = training.federation.ledgers["witness-1"]
+    witness.dispute(number, 1, digest("other"), digest("other"), digest("evidence"))
+    report = audit(training)
+    assert told(report) == {(WITNESSES, "round 1, proposal 1")}
+    assert training.federation.address("witness-1") in report.findings[0].found
+
+
+def test_a_fault_in_one_round_does_not_stop_the_others(training: Training) -> None:
+    finish(training, rounds=2)
+    for number, hospital in ((1, "hospital-1"), (2, "hospital-3")):
+        flip_a_byte(training, envelope_of(training, number, hospital))
+    assert [finding.subject[:7] for finding in audit(training).findings] == ["round 1", "round 2"]
+
+
+def test_a_refused_update_is_no_finding(training: Training) -> None:
+    number = training.open_round()
+    training.send("hospital-1", number, b"no tensors")
+    training.send("hospital-2", number, tensor_bytes(tensors_of(1)))
+    training.send("hospital-3", number, tensor_bytes(tensors_of(2)))
+    training.advance(number)
+    training.attest(number)
+    assert audit(training).ok
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_a_blob_that_the_witnesses_could_not_get_is_no_finding(
+    training: Training, comes_late: bool
+) -> None:
+    """Nor can its hospital make one by handing the blob in when the round is final."""
+    number = training.open_round()
+    training.send_all(number)
+    cid = envelope_of(training, number, "hospital-1")
+    block = training.blobs.blocks.pop(cid)
+    training.advance(number)
+    training.attest(number)
+    if comes_late:
+        training.blobs.blocks[cid] = block
+    address = training.federation.address("hospital-1")
+    verdicts = training.federation.reader.verdicts(number, 1)
+    assert {one.hospital: one.reason for one in verdicts}[address] is Reason.BLOB_UNAVAILABLE
+    assert audit(training).findings == ()
+
+
+def test_a_proposal_that_denies_a_blob_that_is_there_is_found(training: Training) -> None:
+    number = training.open_round()
+    training.send_all(number)
+    cid = envelope_of(training, number, "hospital-1")
+    block = training.blobs.blocks.pop(cid)
+    training.advance(number)
+    training.blobs.blocks[cid] = block
+    address = training.federation.address("hospital-1")
+    assert training.federation.reader.round(number).phase is Phase.PROPOSED
+    assert (REPLAY, f"round 1, verdict on {address}") in told(audit(training))
+
+
+def test_data_that_were_withdrawn_later_are_no_finding(training: Training) -> None:
+    number = finish(training)
+    federation = training.federation
+    federation.ledgers["hospital-1"].withdraw(federation.versions["hospital-1"], "erasure")
+    federation.ledgers["hospital-2"].permit_purposes(
+        federation.versions["hospital-2"], frozenset({42})
+    )
+    federation.ledgers["steward"].suspend(federation.address("hospital-3"), "unpaid bills")
+    assert number == 1
+    assert audit(training).findings == ()
+
+
+def test_a_changed_row_of_the_index_is_named(training: Training) -> None:
+    finish(training)
+    path = training.folder / "index.sqlite"
+    engine = open_index(f"sqlite:///{path}")
+    update_index(engine, training.federation.reader)
+    engine.dispose()
+    address = training.federation.address("hospital-2")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE records SET examples = 99 WHERE hospital = ?", (address,))
+    connection.close()
+    report = audit(training, database=f"sqlite:///{path}")
+    assert told(report) == {(INDEX, f"table records, row (1, {address}), column examples")}
+    assert (report.findings[0].expected, report.findings[0].found) == ("10", "99")
+
+
+def test_a_deleted_row_and_a_foreign_database_are_named(training: Training) -> None:
+    finish(training)
+    path = training.folder / "index.sqlite"
+    engine = open_index(f"sqlite:///{path}")
+    update_index(engine, training.federation.reader)
+    engine.dispose()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM verdicts")
+    connection.close()
+    report = audit(training, database=f"sqlite:///{path}")
+    assert [finding.step for finding in report.findings] == [INDEX] * len(HOSPITALS)
+    assert {finding.found for finding in report.findings} == {"nothing"}
+    path.write_bytes(b"no database" * 1000)
+    report = audit(training, database=f"sqlite:///{path}")
+    assert told(report) == {(INDEX, "index")}
+
+
+def test_an_unknown_task_and_an_unreachable_chain_are_errors(training: Training) -> None:
+    with pytest.raises(UnknownRoundError, match="has no round"):
+        audit(training)
+    finish(training)
+    reader = LedgerReader("http://127.0.0.1:9", training.federation.deployment.ledger)
+    with pytest.raises(LedgerError):
+        audit_task(reader, training.blobs, TASK, workdir=training.folder / "auditor")
