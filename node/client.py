@@ -1,0 +1,611 @@
+"""The hospital's side of the REST server (docs/protocol.md, sections 2 and 12).
+
+The server is trusted with nothing but its own time: chain and ledger are the hospital's own
+settings and everything that comes back is held against them, a base model against digest and CID.
+Every answer is bounded in size and time, and what a lost connection may have swallowed is asked
+again.
+"""
+
+import ipaddress
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from http import HTTPStatus
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+from eth_account.messages import encode_defunct
+
+from chain.canonical import parse_json
+from chain.cid import Cid, blob_cid
+from chain.envelope import MAX_RECIPIENTS
+from chain.errors import (
+    DigestMismatchError,
+    InvalidInputError,
+    ServerError,
+    VerificationError,
+)
+from chain.files import replacing
+from chain.keystore import Identity
+from chain.types import Phase, Round, UpdateRecord, Verdict
+from chain.wire import from_hex, from_json_dict, to_json_dict
+
+T = TypeVar("T")
+
+MAX_ANSWER = 1 << 20  # bytes of JSON
+ANSWER_SECONDS = 60.0  # for a whole answer in JSON
+SILENCE_SECONDS = 30.0  # for the next bytes of any answer
+ATTEMPTS = 6
+SLOWEST_RETRY = 30.0  # seconds
+SEGMENT = 1 << 26  # bytes sent in one request, so that a session outlives it
+PIECE = 1 << 20  # bytes read from disk at a time
+STATEMENT = "Sign in to FedWitness."
+
+_PASSING = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+        HTTPStatus.INSUFFICIENT_STORAGE,
+    }
+)
+_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_NONCE = range(8, 65)  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRound:
+    """A round, with the keys that its envelopes are sealed to: 32 bytes each, ascending."""
+
+    round: Round
+    recipients: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStatus:
+    """Where an upload stands.
+
+    Attributes:
+        id: Its identifier at the server.
+        state: ``receiving``, ``storing``, ``recording``, ``recorded`` or ``refused``.
+        offset: Bytes that arrived.
+        transaction: Hash of the recording transaction, or None.
+        problem: What delays or ended it, in the server's words, or empty.
+        contract_error: Name of the contract's error that ended it, or empty.
+    """
+
+    id: str
+    state: str
+    offset: int
+    transaction: bytes | None
+    problem: str
+    contract_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStatus:
+    """What became of a recorded update: ``verdict`` is None as long as nothing is proposed."""
+
+    record: UpdateRecord
+    verdict: Verdict | None
+    phase: Phase
+    attestations: int
+    quorum: int
+
+
+class RestClient:
+    """A hospital's session with one REST server.
+
+    Args:
+        base_url: The server's address; only ``https`` beyond this machine.
+        identity: The hospital's keys. Only the account signs here.
+        chain_id: The federation's chain, from the hospital's own settings.
+        ledger: Its RoundLedger, likewise.
+        transport: Replaces the network, for tests.
+        pause: Waits so many seconds, for tests.
+
+    Raises:
+        InvalidInputError: If the address would send the session in the clear.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        identity: Identity,
+        chain_id: int,
+        ledger: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.identity = identity
+        self.chain_id = chain_id
+        self.ledger = ledger
+        self._url = _checked_url(base_url)
+        self._pause = pause
+        self._token: str | None = None
+        self._http = httpx.Client(
+            base_url=self._url,
+            transport=transport,
+            timeout=SILENCE_SECONDS,
+            # A proxy from the environment must not come between programs on one machine.
+            trust_env=not _is_local(self._url.host),
+        )
+
+    def __enter__(self) -> Self:
+        """Use the client in a `with` block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close its connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections and forget the session."""
+        self._token = None
+        self._http.close()
+
+    def sign_in(self) -> None:
+        """Begin a session with a signed message of EIP-4361.
+
+        Raises:
+            ServerError: If the server refuses, or cannot be reached.
+            VerificationError: If it asks for a signature that is meant for somebody else.
+        """
+        address = self.identity.address
+        asked = self._json("POST", "/v1/auth/nonce", body={"address": address}, signed_in=False)
+        text = self._sign_in_message(asked)
+        signature = self.identity.account.sign_message(encode_defunct(text=text)).signature
+        answer = self._json(
+            "POST",
+            "/v1/auth/session",
+            body={"message": text, "signature": f"0x{bytes(signature).hex()}"},
+            signed_in=False,
+        )
+        self._token = _text(answer, "token")
+
+    def active_round(self, task_name: str) -> OpenRound | None:
+        """Return the round of a task that is under way, or None.
+
+        Raises:
+            ServerError: If the server refuses, or cannot be reached.
+            VerificationError: If it tells of another chain, ledger or task.
+        """
+        try:
+            found = self._open_round(self._json("GET", f"/v1/tasks/{_segment(task_name)}/round"))
+        except ServerError as error:
+            if error.problem == "no-active-round":
+                return None
+            raise
+        if found.round.terms.task != task_name:
+            raise VerificationError(
+                f"expected a round of task {task_name!r}, found one of {found.round.terms.task!r}"
+            )
+        return found
+
+    def round(self, number: int) -> OpenRound:
+        """Return a round by its number.
+
+        Raises:
+            ServerError: If there is none, the server refuses, or it cannot be reached.
+            VerificationError: If it tells of another chain, ledger or round.
+        """
+        found = self._open_round(self._json("GET", f"/v1/rounds/{number}"))
+        if found.round.number != number:
+            raise VerificationError(f"expected round {number}, found {found.round.number}")
+        return found
+
+    def fetch_model(self, digest: bytes, blob: bytes, path: Path, max_bytes: int) -> None:
+        """Fetch a model and check its bytes against content digest and CID.
+
+        Args:
+            digest: The model's content digest, from the round.
+            blob: The digest that names its blob, from the round.
+            path: Where it goes; nothing is left there after an error.
+            max_bytes: The greatest size taken.
+
+        Raises:
+            DigestMismatchError: If other bytes came.
+            ServerError: If the server refuses, sends too much, or cannot be reached.
+            OSError: If the file cannot be written.
+        """
+        cid = Cid.from_blob_digest(blob)
+        self._with_retries(lambda: self._fetch_once(cid, digest, path, max_bytes))
+
+    def upload(
+        self,
+        record: UpdateRecord,
+        signature: bytes,
+        envelope: Path,
+        on_bytes: Callable[[int], None] = lambda _: None,
+    ) -> UploadStatus:
+        """Send an envelope with its signed record, from where an earlier attempt stopped.
+
+        Args:
+            record: The update record.
+            signature: The hospital's signature over it, 65 bytes.
+            envelope: The sealed update.
+            on_bytes: Told how many bytes have arrived at the server.
+
+        Returns:
+            The upload once all bytes have arrived; `upload_status` tells how it goes on.
+
+        Raises:
+            ServerError: If the server or the ledger refuses, or cannot be reached.
+            OSError: If the envelope cannot be read.
+        """
+        size = envelope.stat().st_size
+        body = {
+            "record": to_json_dict(record),
+            "signature": f"0x{signature.hex()}",
+            "size": size,
+        }
+        status = _upload_status(self._json("POST", "/v1/uploads", body=body))
+        offset, attempts = status.offset, 0
+        while offset < size and status.state == "receiving":
+            on_bytes(offset)
+            arrived = self._send_segment(status.id, envelope, offset, size)
+            attempts = 0 if arrived > offset else attempts + 1
+            if attempts == ATTEMPTS:
+                raise ServerError(
+                    f"the server takes no more than {offset} of {size} bytes; try again later, "
+                    "the upload goes on from there"
+                )
+            if attempts:
+                self._pause(_delay(attempts))
+            offset = arrived
+        on_bytes(offset)
+        return self.upload_status(status.id)
+
+    def upload_status(self, upload: str) -> UploadStatus:
+        """Ask where an upload stands.
+
+        Raises:
+            ServerError: If there is no such upload, or the server cannot be reached.
+        """
+        return _upload_status(self._json("GET", f"/v1/uploads/{_segment(upload)}"))
+
+    def update(self, number: int) -> UpdateStatus | None:
+        """Ask what became of this hospital's update in a round; None where none is recorded.
+
+        Raises:
+            ServerError: If the server refuses, or cannot be reached.
+            InvalidInputError: If its answer has another form.
+        """
+        try:
+            answer = self._json("GET", f"/v1/rounds/{number}/updates/{self.identity.address}")
+        except ServerError as error:
+            if error.problem == "not-found":
+                return None
+            raise
+        verdict, stand = answer.get("verdict"), _object(answer, "round")
+        record = from_json_dict(UpdateRecord, answer.get("record"))
+        return UpdateStatus(
+            record=record,
+            verdict=None if verdict is None else from_json_dict(Verdict, verdict),
+            phase=_phase(stand),
+            attestations=_integer(stand, "attestations"),
+            quorum=_integer(stand, "quorum"),
+        )
+
+    def _sign_in_message(self, asked: Mapping[str, Any]) -> str:
+        """Write the message of EIP-4361, for this server and this chain and no other."""
+        domain, uri, nonce = _text(asked, "domain"), _text(asked, "uri"), _text(asked, "nonce")
+        own = self._url.netloc.decode("ascii")
+        # Signing what the server names would let it sign in elsewhere in the hospital's name.
+        if domain != own or httpx.URL(uri).netloc != self._url.netloc:
+            raise VerificationError(f"expected to sign in at {own}, found {domain!r} and {uri!r}")
+        if asked.get("chain_id") != self.chain_id:
+            raise VerificationError(
+                f"expected to sign in for chain {self.chain_id}, found {asked.get('chain_id')!r}"
+            )
+        if len(nonce) not in _NONCE or not (nonce.isascii() and nonce.isalnum()):
+            raise VerificationError("expected a nonce of 8 to 64 letters and digits")
+        return (
+            f"{domain} wants you to sign in with your Ethereum account:\n"
+            f"{self.identity.address}\n\n{STATEMENT}\n\n"
+            f"URI: {uri}\nVersion: 1\nChain ID: {self.chain_id}\nNonce: {nonce}\n"
+            f"Issued At: {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        )
+
+    def _open_round(self, answer: Mapping[str, Any]) -> OpenRound:
+        if (answer.get("chain_id"), answer.get("ledger")) != (self.chain_id, self.ledger):
+            raise VerificationError(
+                f"expected a round of ledger {self.ledger} on chain {self.chain_id}, found "
+                f"{answer.get('ledger')!r} on {answer.get('chain_id')!r}: is it the right server?"
+            )
+        keys = answer.get("recipients")
+        if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_RECIPIENTS:
+            raise InvalidInputError(f"expected 1 to {MAX_RECIPIENTS} recipients of the round")
+        recipients = tuple(from_hex(key, "recipients") for key in keys)
+        if not all(one < next_ for one, next_ in pairwise(recipients)):
+            raise InvalidInputError("expected recipients in ascending order, each once")
+        return OpenRound(from_json_dict(Round, answer.get("round")), recipients)
+
+    def _fetch_once(self, cid: Cid, digest: bytes, path: Path, max_bytes: int) -> None:
+        with self._asking("GET", f"/v1/blobs/{cid}") as response, replacing(path) as file:
+            _expect_success(response)
+            hasher, size = sha256(), 0
+
+            def pieces() -> Iterator[bytes]:
+                nonlocal size
+                for piece in response.iter_bytes(PIECE):
+                    size += len(piece)
+                    if size > max_bytes:
+                        raise ServerError(
+                            f"expected a model of at most {max_bytes} bytes, found more"
+                        )
+                    hasher.update(piece)
+                    file.write(piece)
+                    yield piece
+
+            found = blob_cid(pieces())
+            # Inside the block, so that the file does not come into being.
+            if found != cid:
+                raise DigestMismatchError("CID of the base model", cid, found)
+            if hasher.digest() != digest:
+                raise DigestMismatchError("base model", digest.hex(), hasher.hexdigest())
+
+    def _send_segment(self, upload: str, envelope: Path, offset: int, size: int) -> int:
+        """Send one segment and return the offset that the server has reached."""
+        address = f"/v1/uploads/{_segment(upload)}"
+        length = min(SEGMENT, size - offset)
+        try:
+            with self._asking(
+                "PATCH",
+                address,
+                content=_read_segment(envelope, offset, length),
+                headers={
+                    "Content-Type": "application/offset+octet-stream",
+                    "Content-Length": str(length),
+                    "Upload-Offset": str(offset),
+                },
+            ) as response:
+                if response.is_success:
+                    return _offset(response, size)
+                if not _may_pass(response) and response.status_code != HTTPStatus.CONFLICT:
+                    _expect_success(response)
+        except (httpx.TransportError, _SessionOverError):
+            pass  # how much arrived is asked next, in a new session where that was the reason
+        return self._with_retries(lambda: self._ask_offset(address, size))
+
+    def _ask_offset(self, address: str, size: int) -> int:
+        with self._asking("HEAD", address) as response:
+            _expect_success(response)
+            return _offset(response, size)
+
+    def _json(
+        self, method: str, address: str, *, body: object = None, signed_in: bool = True
+    ) -> dict[str, Any]:
+        def once() -> dict[str, Any]:
+            content = None if body is None else json.dumps(body).encode()
+            headers = {} if body is None else {"Content-Type": "application/json"}
+            with self._asking(
+                method, address, content=content, headers=headers, signed_in=signed_in
+            ) as response:
+                _expect_success(response)
+                answer = parse_json(_read_bounded(response), MAX_ANSWER)
+            if not isinstance(answer, dict):
+                raise InvalidInputError(f"{address}: expected a JSON object in the answer")
+            return answer
+
+        return self._with_retries(once)
+
+    @contextmanager
+    def _asking(
+        self,
+        method: str,
+        address: str,
+        *,
+        content: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        signed_in: bool = True,
+    ) -> Iterator[httpx.Response]:
+        """Send one request, within a session unless it is there to begin one."""
+        if signed_in and self._token is None:
+            self.sign_in()
+        bearer = {"Authorization": f"Bearer {self._token}"} if signed_in else {}
+        request = self._http.build_request(
+            method, address, content=content, headers={**(headers or {}), **bearer}
+        )
+        response = self._http.send(request, stream=True)
+        try:
+            if signed_in and response.status_code == HTTPStatus.UNAUTHORIZED:
+                self._token = None
+                raise _SessionOverError("the server ended the session; sign in again")
+            yield response
+        finally:
+            response.close()
+
+    def _with_retries(self, ask: Callable[[], T]) -> T:
+        """Ask again, later and later, after what may pass by itself; at once in a new session."""
+        failure: ServerError
+        renewed = False
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return ask()
+            except _SessionOverError as error:
+                if renewed:
+                    raise
+                renewed, failure, wait = True, error, 0.0
+            except httpx.TransportError as error:
+                failure, wait = _unreachable(self._url, error), _delay(attempt)
+            except _PassingError as error:
+                failure, wait = error, error.wait or _delay(attempt)
+            if attempt < ATTEMPTS:
+                self._pause(wait)
+        raise failure
+
+
+class _SessionOverError(ServerError):
+    """The session was forgotten, or the party is locked out: signing in anew tells which."""
+
+
+class _PassingError(ServerError):
+    """A refusal that may be over soon; ``wait`` is 0 where the server says nothing of it."""
+
+    wait: float = 0.0
+
+
+def _checked_url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text.rstrip("/"))
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidInputError(f"expected the server's address, found {text!r}") from error
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.query:
+        raise InvalidInputError(f"expected an address such as https://HOST, found {text!r}")
+    if url.scheme == "http" and not _is_local(url.host):
+        raise InvalidInputError(
+            f"expected https, since {url.host} is another machine, found {text!r}: a session must "
+            "not travel in the clear"
+        )
+    return url
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _segment(text: str) -> str:
+    """Let a name stand in a path as itself and nothing more."""
+    if not _SEGMENT.fullmatch(text):
+        raise InvalidInputError(
+            f"expected a name of letters, digits, - _ and ., found {text[:64]!r}"
+        )
+    return text
+
+
+def _read_segment(path: Path, offset: int, length: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(offset)
+        while length > 0 and (piece := file.read(min(PIECE, length))):
+            length -= len(piece)
+            yield piece
+
+
+def _read_bounded(response: httpx.Response) -> bytes:
+    ends = time.monotonic() + ANSWER_SECONDS
+    data = bytearray()
+    for piece in response.iter_bytes(1 << 16):
+        data += piece
+        if len(data) > MAX_ANSWER:
+            raise ServerError(f"expected an answer of at most {MAX_ANSWER} bytes, found more")
+        if time.monotonic() > ends:
+            raise ServerError(
+                f"expected an answer within {ANSWER_SECONDS:.0f} s, found a slower one"
+            )
+    return bytes(data)
+
+
+def _expect_success(response: httpx.Response) -> None:
+    """Turn any answer but success into the error that says what the server said (RFC 9457)."""
+    if response.is_success:
+        return
+    members = _problem(response)
+    error = members.get("contract_error")
+    name = error.get("name") if isinstance(error, dict) else ""
+    detail = str(members.get("detail") or members.get("title") or response.reason_phrase)
+    kind: type[ServerError] = _PassingError if _may_pass(response) else ServerError
+    failure = kind(
+        f"the server refused ({response.status_code}): {_printable(detail)}",
+        _printable(str(members.get("type", ""))),
+        _printable(str(name)),
+    )
+    if isinstance(failure, _PassingError):
+        failure.wait = _retry_after(response)
+    raise failure
+
+
+def _problem(response: httpx.Response) -> dict[str, Any]:
+    try:
+        members = parse_json(_read_bounded(response), MAX_ANSWER)
+    except InvalidInputError:
+        return {}
+    return members if isinstance(members, dict) else {}
+
+
+def _may_pass(response: httpx.Response) -> bool:
+    return response.status_code in _PASSING
+
+
+def _retry_after(response: httpx.Response) -> float:
+    seconds = response.headers.get("Retry-After", "")
+    return min(float(seconds), SLOWEST_RETRY) if seconds.isdigit() and len(seconds) < 6 else 0.0  # noqa: PLR2004
+
+
+def _delay(attempt: int) -> float:
+    return float(min(0.25 * 2**attempt, SLOWEST_RETRY))
+
+
+def _unreachable(url: httpx.URL, error: httpx.TransportError) -> ServerError:
+    return ServerError(
+        f"the server at {url} cannot be reached ({type(error).__name__}); check the address and "
+        "the network, then try again: nothing that was sent is lost"
+    )
+
+
+def _printable(text: str) -> str:
+    """Take from the server's words what a terminal could take for commands, and bound them."""
+    return "".join(c if c.isprintable() else " " for c in text[:1000])
+
+
+def _offset(response: httpx.Response, size: int) -> int:
+    text = response.headers.get("Upload-Offset", "")
+    if not (text.isascii() and text.isdigit()) or len(text) > 20 or int(text) > size:  # noqa: PLR2004
+        raise ServerError(f"expected an Upload-Offset of 0 to {size}, found {_printable(text)!r}")
+    return int(text)
+
+
+def _upload_status(answer: Mapping[str, Any]) -> UploadStatus:
+    problem = answer.get("problem")
+    members = problem if isinstance(problem, dict) else {}
+    error = members.get("contract_error")
+    transaction = answer.get("transaction")
+    return UploadStatus(
+        id=_text(answer, "id"),
+        state=_text(answer, "state"),
+        offset=_integer(answer, "offset"),
+        transaction=None if transaction is None else from_hex(transaction, "transaction"),
+        problem=_printable(str(members.get("detail") or members.get("title") or "")),
+        contract_error=_printable(str(error.get("name", ""))) if isinstance(error, dict) else "",
+    )
+
+
+def _phase(stand: Mapping[str, Any]) -> Phase:
+    name = _text(stand, "phase")
+    if name not in Phase.__members__:
+        raise InvalidInputError(f"expected a phase, found {name[:32]!r}")
+    return Phase[name]
+
+
+def _object(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = members.get(name)
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"expected an object {name!r} in the server's answer")
+    return value
+
+
+def _text(members: Mapping[str, Any], name: str) -> str:
+    value = members.get(name)
+    if not isinstance(value, str):
+        raise InvalidInputError(f"expected a text {name!r} in the server's answer")
+    return value
+
+
+def _integer(members: Mapping[str, Any], name: str) -> int:
+    value = members.get(name)
+    if type(value) is not int or value < 0:
+        raise InvalidInputError(f"expected a whole number {name!r} in the server's answer")
+    return value
