@@ -148,18 +148,11 @@ def update_index(
             if not inspect(connection).has_table(IndexHead.__tablename__):
                 _create_tables(connection, reader)
             _require_same_ledger(connection, reader)
-        newest = reader.head()
-        while True:
-            with _writing(engine) as connection:
-                at = _lock_head(connection)
-                if not _is_on_chain(at, newest.number, reader):
-                    _build(connection, reader, newest.number, progress)
-                elif at.number < newest.number:
-                    last = min(at.number + CHUNK, newest.number)
-                    _apply_blocks(connection, reader, at.number + 1, last)
-                    (progress or _ignore)(last, newest.number)
-                else:
-                    return at
+        newest = reader.head().number
+        while (reached := _read_on(engine, reader, newest)).number < newest:
+            (progress or _ignore)(reached.number, newest)
+        (progress or _ignore)(reached.number, newest)
+        return reached
 
 
 def rebuild(
@@ -269,6 +262,17 @@ def _create_tables(connection: Connection, reader: LedgerReader) -> None:
             block_hash=b"",
         )
     )
+
+
+def _read_on(engine: Engine, reader: LedgerReader, newest: int) -> IndexedBlock:
+    """Take the index a chunk further, in one transaction, and tell where it then stands."""
+    with _writing(engine) as connection:
+        at = _lock_head(connection)
+        if not _is_on_chain(at, newest, reader):
+            _build(connection, reader, newest, None)
+        elif at.number < newest:
+            _apply_blocks(connection, reader, at.number + 1, min(at.number + CHUNK, newest))
+        return _lock_head(connection)
 
 
 def _build(
