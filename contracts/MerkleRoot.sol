@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
 /// @title Merkle roots on chain
-/// @notice The tree of docs/protocol.md, section 4.2, whose proofs OpenZeppelin's MerkleProof takes.
+/// @notice The tree of docs/protocol.md, section 4.2; OpenZeppelin's MerkleProof takes its proofs.
 library MerkleRoot {
     /// @notice Computes the root; level by level, an odd last node moves up unchanged.
     /// @param nodes The leaves, at least one, in their order; overwritten.

@@ -46,10 +46,13 @@ abstract contract Federation {
 
     function setUp() public virtual {
         vm.warp(NOW);
-        participants = new ParticipantRegistry(steward, _keyOf(steward), "Steward");
-        datasets = new DatasetRegistry(participants);
-        ledger = new RoundLedger(participants, datasets);
-        access = new ImageAccess(participants, datasets);
+        participants = ParticipantRegistry(
+            _deploy("ParticipantRegistry", abi.encode(steward, _keyOf(steward), "Steward"))
+        );
+        datasets = DatasetRegistry(_deploy("DatasetRegistry", abi.encode(participants)));
+        bytes memory registries = abi.encode(participants, datasets);
+        ledger = RoundLedger(_deploy("RoundLedger", registries));
+        access = ImageAccess(_deploy("ImageAccess", registries));
         _enroll(aggregator, Roles.AGGREGATOR);
         _enroll(researcher, Roles.RESEARCHER);
         (witnessKeys, witnesses) = _accounts(100, 3);
@@ -59,6 +62,16 @@ abstract contract Federation {
             _enroll(hospitals[i], Roles.HOSPITAL);
             versions.push(_register(hospitals[i], _versionTerms()));
         }
+    }
+
+    /// @dev By name, since `new` would compile the contracts again into each test.
+    function _deploy(string memory name, bytes memory args) internal returns (address at) {
+        bytes memory code = vm.getCode(string.concat(name, ".sol:", name));
+        code = bytes.concat(code, args);
+        assembly ("memory-safe") {
+            at := create(0, add(code, 32), mload(code))
+        }
+        _assert(at != address(0), string.concat("deployed ", name));
     }
 
     function _enroll(address account, bytes32 role) internal {

@@ -185,7 +185,9 @@ contract ImageAccessTest is Federation {
 
     function testTheRegistriesAndTheBlockOfDeploymentAreKept() public {
         vm.roll(77);
-        ImageAccess other = new ImageAccess(participants, datasets);
+        ImageAccess other = ImageAccess(
+            _deploy("ImageAccess", abi.encode(participants, datasets))
+        );
         _assert(address(other.participants()) == address(participants), "participants");
         _assert(address(other.datasets()) == address(datasets), "datasets");
         _assert(other.deployedAt() == 77, "deployed at block 77");

@@ -12,7 +12,9 @@ contract ParticipantRegistryTest is Federation {
 
     function testTheFirstStewardIsEnrolled() public {
         vm.roll(77);
-        ParticipantRegistry registry = new ParticipantRegistry(stranger, _KEY, "First");
+        ParticipantRegistry registry = ParticipantRegistry(
+            _deploy("ParticipantRegistry", abi.encode(stranger, _KEY, "First"))
+        );
         (bytes32 key, bool suspended, string memory name) = registry.participantOf(stranger);
         _assert(key == _KEY && !suspended, "key on file, not suspended");
         _assert(keccak256(bytes(name)) == keccak256("First"), "name on file");

@@ -225,7 +225,7 @@ contract RoundProposalsTest is Federation {
         _attest(_round, 1, 1);
         bytes memory refusal = _unexpected(_round, IRoundLedger.Phase.Final);
         vm.expectRevert(refusal);
-        _attest(_round, 1, 2);
+        ledger.attest(_round, 1, witnesses[2], "");
         vm.expectRevert(refusal);
         _dispute(_round, 1, 2);
         _expectProposalRefused(refusal, _mixed());

@@ -42,7 +42,9 @@ contract RoundsTest is Federation {
 
     function testTheRegistriesAndTheBlockOfDeploymentAreKept() public {
         vm.roll(77);
-        RoundLedger other = new RoundLedger(participants, datasets);
+        RoundLedger other = RoundLedger(
+            _deploy("RoundLedger", abi.encode(participants, datasets))
+        );
         _assert(address(other.participants()) == address(participants), "participants");
         _assert(address(other.datasets()) == address(datasets), "datasets");
         _assert(other.deployedAt() == 77, "deployed at block 77");

@@ -13,5 +13,6 @@ interface Vm {
         uint256 key,
         bytes32 digest
     ) external pure returns (uint8 v, bytes32 r, bytes32 s);
+    function getCode(string calldata artifact) external view returns (bytes memory);
     function addr(uint256 key) external pure returns (address);
 }
