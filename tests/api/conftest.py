@@ -24,7 +24,7 @@ from chain.ledger import Ledger
 from chain.signing import sign_update
 from chain.types import Role, UpdateRecord
 from chain.wire import to_json_dict
-from tests.api.fake_ledger import FakeLedger
+from tests.api.fake_ledger import LEDGER, FakeLedger
 from tests.api.signing_in import session_headers
 from tests.memory_blobs import MemoryBlobStore
 
@@ -101,7 +101,7 @@ class Running:
 def record_for(content: bytes, account: LocalAccount = HOSPITAL, **changes: Any) -> UpdateRecord:
     record = UpdateRecord(
         chain_id=31337,
-        ledger="0x5FbDB2315678afecb367f032d93F642f64180aa3",
+        ledger=LEDGER,
         round=1,
         hospital=account.address,
         datasets=(b"\xda" * 32,),
@@ -115,14 +115,11 @@ def record_for(content: bytes, account: LocalAccount = HOSPITAL, **changes: Any)
     return replace(record, **changes)
 
 
-@contextmanager
-def running(
-    folder: Path, ledger: FakeLedger, blobs: MemoryBlobStore, **changes: Any
-) -> Iterator[Running]:
-    port = free_port()
-    settings = Settings(
+def settings_for(folder: Path, port: int) -> Settings:
+    """Settings for a ledger and a blob store in memory, with all files in one folder."""
+    return Settings(
         rpc_url="",
-        ledger=ledger.address,
+        ledger=LEDGER,
         image_access="",
         ipfs="",
         index_url=f"sqlite:///{folder / 'index.sqlite'}",
@@ -134,13 +131,19 @@ def running(
         poll_seconds=0.02,
         spool_reserve_bytes=0,
     )
-    settings = replace(settings, **changes)
+
+
+@contextmanager
+def running(
+    folder: Path, ledger: FakeLedger, blobs: MemoryBlobStore, **changes: Any
+) -> Iterator[Running]:
+    settings = replace(settings_for(folder, free_port()), **changes)
     clock = Clock()
     app = build_app(settings, cast("Ledger", ledger), blobs, clock)
     server = uvicorn.Server(configuration(app, settings))
     thread = Thread(target=server.run)
     thread.start()
-    url = f"http://127.0.0.1:{port}"
+    url = settings.uri
     try:
         while not server.started:
             if not thread.is_alive():

@@ -228,7 +228,7 @@ def test_a_malformed_announcement_is_refused(server: Running) -> None:
         "signature": "0x" + sign_update(record, HOSPITAL).hex(),
         "size": len(CONTENT),
     }
-    wrong_members = [
+    wrong_members: list[dict[str, Any]] = [
         {"round": -1},
         {"round": "x"},
         {"round": 2**60},
@@ -239,7 +239,7 @@ def test_a_malformed_announcement_is_refused(server: Running) -> None:
         {"datasets": "0x"},
         {"surprise": 1},
     ]
-    wrong_bodies: list[dict[str, object]] = [
+    wrong_bodies: list[dict[str, Any]] = [
         *({"record": to_json_dict(record) | members} for members in wrong_members),
         *({"size": size} for size in (0, -1, 1.5, "10", 2**63, None)),
         *({"signature": signature} for signature in ("", "0x", "0x12", "x" * 132, 5)),
