@@ -11,19 +11,11 @@ from chain.codec import (
     topic_of,
 )
 from chain.errors import LedgerError
+from chain.events import Log
 from chain.rpc import RawLog, Rpc
 from chain.types import LogPosition
 
 Block = int | Literal["latest", "pending"]
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """A decoded log: the event's name, its arguments by name, and where it stands."""
-
-    event: str
-    args: dict[str, Any]
-    position: LogPosition
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,32 +9,28 @@ long; in the last case the transaction is kept and sent again.
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
+from chain import structs
 from chain.codec import encode_call
 from chain.contract import Contract
-from chain.errors import InvalidInputError
+from chain.events import LedgerEvent
 from chain.membership import ROLE_IDS
 from chain.outbox import OutboxEntry
 from chain.reader import (
-    PURPOSES,
-    Dispute,
     GrantsAnswer,
-    LedgerEvent,
     LedgerReader,
     checked_address,
-    record_values,
 )
 from chain.rpc import Head, RawReceipt
 from chain.sending import Sender
+from chain.structs import Dispute
 from chain.types import DatasetTerms, Role, RoundTerms, UpdateRecord, Verdict
 
 __all__ = ["Dispute", "GrantsAnswer", "Head", "Ledger", "LedgerEvent", "LedgerReader", "Receipt"]
-
-_MODALITY_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +114,7 @@ class Ledger(LedgerReader):
         Returns:
             The version's identifier (protocol 4.3).
         """
-        values = (_dataset_values(terms),)
+        values = (structs.dataset_values(terms),)
         what = f"register a version of data set {terms.name}"
         receipt = self._send(self._datasets, "registerVersion", values, what)
         version: bytes = self._datasets.emitted("VersionRegistered", receipt.logs)["version"]
@@ -132,7 +128,7 @@ class Ledger(LedgerReader):
     def permit_purposes(self, version: bytes, purposes: frozenset[int]) -> Receipt:
         """Replace the purposes (DUO numbers) that the hospital's version permits."""
         what = f"change the purposes of version 0x{version.hex()}"
-        values = (version, _purpose_bits(purposes))
+        values = (version, structs.purpose_bits(purposes))
         return self._write(self._datasets, "permitPurposes", values, what)
 
     # Rounds
@@ -144,24 +140,24 @@ class Ledger(LedgerReader):
             Its number.
         """
         what = f"open a round of {terms.task}"
-        receipt = self._send(self._ledger, "openRound", (_round_values(terms),), what)
+        receipt = self._send(self._ledger, "openRound", (structs.round_values(terms),), what)
         number: int = self._ledger.emitted("RoundOpened", receipt.logs)["round"]
         return number
 
     def record_update(self, record: UpdateRecord) -> Receipt:
         """Record the party's own update."""
         what = f"record an update for round {record.round}"
-        return self._write(self._ledger, "recordUpdate", (record_values(record),), what)
+        return self._write(self._ledger, "recordUpdate", (structs.record_values(record),), what)
 
     def relay_update(self, record: UpdateRecord, signature: bytes) -> Receipt:
         """Record a hospital's update on its signature."""
         what = f"relay the update of {record.hospital} for round {record.round}"
-        values = (record_values(record), signature)
+        values = (structs.record_values(record), signature)
         return self._write(self._ledger, "relayUpdate", values, what)
 
     def relay_updates(self, signed: Sequence[tuple[UpdateRecord, bytes]]) -> Receipt:
         """Record several hospitals' updates on their signatures, all or none."""
-        records = [record_values(record) for record, _ in signed]
+        records = [structs.record_values(record) for record, _ in signed]
         signatures = [signature for _, signature in signed]
         what = f"relay {len(records)} updates"
         return self._write(self._ledger, "relayUpdates", (records, signatures), what)
@@ -170,7 +166,7 @@ class Ledger(LedgerReader):
         self, round_number: int, model: bytes, model_blob: bytes, verdicts: Sequence[Verdict]
     ) -> Receipt:
         """Propose the round's model with a verdict for each record, ascending by hospital."""
-        values = (round_number, model, model_blob, [astuple(verdict) for verdict in verdicts])
+        values = (round_number, model, model_blob, structs.verdict_values(verdicts))
         return self._write(self._ledger, "propose", values, f"propose for round {round_number}")
 
     def attest(self, round_number: int, proposal: int, witness: str, signature: bytes) -> Receipt:
@@ -246,49 +242,3 @@ class Ledger(LedgerReader):
     ) -> RawReceipt:
         data = encode_call(contract.name, function, *values)
         return self._sender.send(contract.address, data, what)
-
-
-def _dataset_values(terms: DatasetTerms) -> tuple[object, ...]:
-    return (
-        terms.name,
-        terms.merkle_root,
-        terms.images,
-        _modality(terms.modality),
-        _purpose_bits(terms.purposes),
-        terms.profile,
-        terms.attestation,
-        terms.previous,
-    )
-
-
-def _round_values(terms: RoundTerms) -> tuple[object, ...]:
-    return (
-        terms.task,
-        terms.purpose,
-        terms.base_model,
-        terms.base_blob,
-        terms.schema,
-        terms.rule,
-        terms.min_updates,
-        terms.max_updates,
-        terms.quorum,
-        terms.deadline,
-        terms.witnesses,
-    )
-
-
-def _modality(modality: str) -> bytes:
-    if not modality.isascii() or len(modality) > _MODALITY_BYTES:
-        raise InvalidInputError(
-            f"expected a DICOM modality of at most {_MODALITY_BYTES} ASCII letters, "
-            f"found {modality!r:.80}"
-        )
-    return modality.encode("ascii").ljust(_MODALITY_BYTES, b"\0")
-
-
-def _purpose_bits(purposes: frozenset[int]) -> int:
-    if not all(0 <= purpose < PURPOSES for purpose in purposes):
-        raise InvalidInputError(
-            f"expected purposes from 0 to {PURPOSES - 1}, found {sorted(purposes)}"
-        )
-    return sum(1 << purpose for purpose in purposes)

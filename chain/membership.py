@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from chain.contract import Log
 from chain.digests import keccak
+from chain.events import Log
 from chain.types import Participant, Role
 
 ROLE_IDS: Mapping[Role, bytes] = {role: keccak(role.value.encode()) for role in Role}

@@ -12,27 +12,26 @@ from typing import Any
 
 from eth_utils.address import to_checksum_address
 
-from chain.contract import Block, Contract, Log, decode_log
+from chain import structs
+from chain.contract import Block, Contract, decode_log
 from chain.digests import task_id
 from chain.errors import (
     ContractRevertedError,
     InvalidInputError,
     LedgerError,
     UnknownRoundError,
-    VerificationError,
 )
+from chain.events import LedgerEvent, Log
 from chain.membership import ROLE_IDS, members
 from chain.rpc import Head, Rpc
+from chain.structs import Dispute
 from chain.types import (
     AccessGrant,
     DatasetState,
     DatasetVersion,
     LogPosition,
-    Outcome,
     Participant,
     Phase,
-    Proposal,
-    Reason,
     RecordedUpdate,
     Role,
     Round,
@@ -41,41 +40,8 @@ from chain.types import (
     Verdict,
 )
 
-PURPOSES = 48  # bits of a version's permissions (protocol 4.3)
-
 _REMEMBERED_ROUNDS = 256
 _GRANTS_PAGE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerEvent:
-    """Something that one of the federation's contracts logged.
-
-    Attributes:
-        name: The event, such as ``UpdateRecorded``.
-        args: Its arguments by name; structs are dictionaries, arrays tuples, digests bytes.
-        position: Where it stands on the chain.
-        contract: The contract's name, such as ``RoundLedger``.
-        timestamp: Unix time of its block in seconds.
-    """
-
-    name: str
-    args: dict[str, Any]
-    position: LogPosition
-    contract: str
-    timestamp: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dispute:
-    """A witness's word that it got another result than a proposal (protocol 10)."""
-
-    witness: str
-    proposal: int
-    model: bytes
-    verdicts: bytes
-    evidence: bytes
-    position: LogPosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +207,6 @@ class LedgerReader:
         """
         opening = self._opening(number)
         state = self._round_state(number)
-        proposal = Proposal(
-            state["proposal"], state["model"], state["modelBlob"], state["verdicts"]
-        )
         return Round(
             number=number,
             phase=Phase(state["phase"]),
@@ -253,7 +216,7 @@ class LedgerReader:
             updates=state["updates"],
             attestations=state["attestations"],
             disputed=state["disputed"],
-            proposal=proposal if proposal.number else None,
+            proposal=structs.proposal(state),
         )
 
     def active_round(self, task_name: str) -> Round | None:
@@ -287,7 +250,9 @@ class LedgerReader:
         """
         terms = self._opening(number).terms
         logs = self._round_logs("UpdateRecorded", number)
-        return tuple(self._recorded(log, terms) for log in logs)
+        return tuple(
+            structs.recorded_update(self.chain_id, self.address, terms, log) for log in logs
+        )
 
     def verdicts(self, number: int, proposal: int) -> tuple[Verdict, ...]:
         """List a proposal's verdicts, ascending by hospital.
@@ -297,7 +262,7 @@ class LedgerReader:
             VerificationError: If the aggregator gave a reason that the protocol does not know.
         """
         logs = self._round_logs("VerdictRecorded", number, proposal)
-        return tuple(_verdict(log.args) for log in logs)
+        return tuple(structs.verdict(log.args) for log in logs)
 
     def attestations(self, number: int, proposal: int) -> tuple[tuple[str, bytes], ...]:
         """List a proposal's witnesses with their signatures, in the order of the ledger.
@@ -315,7 +280,7 @@ class LedgerReader:
             UnknownRoundError: If there is no such round.
         """
         logs = self._round_logs("ProposalDisputed", number)
-        return tuple(_dispute(log) for log in logs)
+        return tuple(structs.dispute(log) for log in logs)
 
     def check_record(self, record: UpdateRecord, signature: bytes) -> None:
         """Ask the ledger whether it would take a record now, without recording it.
@@ -323,7 +288,7 @@ class LedgerReader:
         Raises:
             ContractRevertedError: If it would not, with its reason.
         """
-        self._ledger.ask("relayUpdate", record_values(record), signature, block="pending")
+        self._ledger.ask("relayUpdate", structs.record_values(record), signature, block="pending")
 
     # Grants
 
@@ -390,19 +355,7 @@ class LedgerReader:
         found = self._datasets.ask("versionOf", version, block=block)[0]
         if found["state"] == DatasetState.UNKNOWN:
             raise InvalidInputError(f"there is no data-set version 0x{version.hex()}")
-        return DatasetVersion(
-            version=version,
-            dataset=found["dataset"],
-            hospital=found["hospital"],
-            state=DatasetState(found["state"]),
-            merkle_root=found["merkleRoot"],
-            images=found["images"],
-            modality=found["modality"].rstrip(b"\0").decode("ascii", "backslashreplace"),
-            purposes=frozenset(n for n in range(PURPOSES) if found["purposes"] >> n & 1),
-            profile=found["profile"],
-            attestation=found["attestation"],
-            previous=found["previous"],
-        )
+        return structs.dataset_version(version, found)
 
     def _round_state(self, number: int) -> dict[str, Any]:
         try:
@@ -439,7 +392,7 @@ class LedgerReader:
         head = self.head().number
         for log in self._ledger.logs("RoundOpened", self.deployed_at, head, number):
             block_hash = self._rpc.block(log.position.block).hash
-            terms = _round_terms(log.args["terms"])
+            terms = structs.round_terms(log.args["terms"])
             return _Opening(terms, log.args["aggregator"], log.position, block_hash)
         raise LedgerError(
             f"round {number} exists, but the chain has no log of its opening: "
@@ -450,41 +403,13 @@ class LedgerReader:
         opened = self._opening(topics[0]).position.block
         return self._ledger.logs(event, opened, self.head().number, *topics)
 
-    def _recorded(self, log: Log, terms: RoundTerms) -> RecordedUpdate:
-        args = log.args
-        record = UpdateRecord(
-            chain_id=self.chain_id,
-            ledger=self.address,
-            round=args["round"],
-            hospital=args["hospital"],
-            datasets=args["datasets"],
-            purpose=terms.purpose,
-            examples=args["examples"],
-            base_model=terms.base_model,
-            update=args["update"],
-            blob=args["blob"],
-            code=args["code"],
-            epsilon=args["epsilon"],
-            delta=args["delta"],
-        )
-        return RecordedUpdate(record, args["recordDigest"], log.position)
-
     def _grant(self, number: int, head: Head) -> AccessGrant:
         found = self._grants.ask("grantOf", number, block=head.number)[0]
         is_live = self._grants.ask("isLive", number, block=head.number)[0]
-        return AccessGrant(
-            number=number,
-            version=found["version"],
-            image=found["image"] if found["image"] != bytes(32) else None,
-            hospital=found["hospital"],
-            researcher=found["researcher"],
-            purpose=found["purpose"],
-            expiry=found["expiry"],
-            revoked=found["revoked"],
-            # A quiet local chain makes no blocks, and its newest may be old: a grant ends with
-            # this machine's clock too.
-            live=is_live and found["expiry"] >= time.time(),
-        )
+        # A quiet local chain makes no blocks, and its newest may be old: a grant ends with this
+        # machine's clock too.
+        is_live = is_live and found["expiry"] >= time.time()
+        return structs.access_grant(number, found, is_live)
 
 
 def checked_address(address: str) -> str:
@@ -499,66 +424,3 @@ def checked_address(address: str) -> str:
         raise InvalidInputError(
             f"expected an address of 0x and 40 hexadecimal digits, found {address!r:.80}"
         ) from error
-
-
-def record_values(record: UpdateRecord) -> tuple[object, ...]:
-    """Put a record's fields into the order of the contract's struct."""
-    return (
-        record.chain_id,
-        record.ledger,
-        record.round,
-        record.hospital,
-        record.datasets,
-        record.purpose,
-        record.examples,
-        record.base_model,
-        record.update,
-        record.blob,
-        record.code,
-        record.epsilon,
-        record.delta,
-    )
-
-
-def _round_terms(terms: dict[str, Any]) -> RoundTerms:
-    return RoundTerms(
-        task=terms["task"],
-        purpose=terms["purpose"],
-        base_model=terms["baseModel"],
-        base_blob=terms["baseBlob"],
-        schema=terms["schema"],
-        rule=terms["rule"],
-        min_updates=terms["minUpdates"],
-        max_updates=terms["maxUpdates"],
-        quorum=terms["quorum"],
-        deadline=terms["deadline"],
-        witnesses=terms["witnesses"],
-    )
-
-
-def _dispute(log: Log) -> Dispute:
-    return Dispute(
-        witness=log.args["witness"],
-        proposal=log.args["proposal"],
-        model=log.args["model"],
-        verdicts=log.args["verdicts"],
-        evidence=log.args["evidence"],
-        position=log.position,
-    )
-
-
-def _verdict(args: dict[str, Any]) -> Verdict:
-    # The ledger takes any number for a reason from the aggregator.
-    if args["reason"] not in set(Reason):
-        raise VerificationError(
-            f"the verdict on {args['hospital']} in round {args['round']}: expected a reason of "
-            f"protocol section 8, found {args['reason']}"
-        )
-    return Verdict(
-        hospital=args["hospital"],
-        outcome=Outcome(args["outcome"]),
-        reason=Reason(args["reason"]),
-        score=args["score"],
-        threshold=args["threshold"],
-        content=args["content"],
-    )

@@ -5,12 +5,14 @@ credentials that its URL may hold.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from eth_typing import ChecksumAddress, HexStr
 from eth_utils.hexadecimal import decode_hex
 from hexbytes import HexBytes
@@ -28,7 +30,12 @@ from chain.errors import InvalidInputError, LedgerError
 
 TIMEOUT_SECONDS = 30.0
 MAX_BLOCKS_PER_QUERY = 2_000
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
+_PIECE = 1 << 16  # bytes
+# What nodes say to a transaction that they have: "already known", "transaction already imported",
+# "AlreadyKnown", "Known transaction".
+_KNOWN_ALREADY = ("already", "known transaction")
 _LOOPBACK = "localhost,127.0.0.1,::1"
 
 
@@ -77,6 +84,39 @@ class RefusedTransactionError(LedgerError):
     """The chain's node did not take a transaction. The reason is the node's own words."""
 
 
+class _BoundedAdapter(requests.adapters.HTTPAdapter):
+    """Reads answers whole, as requests does, but gives up on endless or too slow ones."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, **options: Any
+    ) -> requests.Response:
+        response = super().send(request, *args, **{**options, "stream": True})
+        try:
+            response._content = self._read(response.raw)  # noqa: SLF001 - where requests keeps it
+        finally:
+            response.close()
+        return response
+
+    def _read(self, body: urllib3.HTTPResponse) -> bytes:
+        deadline, content = time.monotonic() + self._seconds, bytearray()
+        try:
+            while piece := body.read1(_PIECE, decode_content=True):
+                content += piece
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise requests.RequestException("the answer is too long")
+                if time.monotonic() > deadline:
+                    raise requests.Timeout("the answer comes too slowly")
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise requests.Timeout(str(error)) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.ConnectionError(str(error)) from error
+        return bytes(content)
+
+
 class Rpc:
     """A chain, by the URL of its JSON-RPC interface. Making one sends nothing yet.
 
@@ -92,7 +132,9 @@ class Rpc:
         self.name = public_name(rpc_url)
         # A proxy from the environment must not come between this machine and itself.
         request = {"timeout": timeout, "proxies": {"no_proxy": _LOOPBACK}}
-        provider = HTTPProvider(rpc_url, request, exception_retry_configuration=None)
+        provider = HTTPProvider(
+            rpc_url, request, session=_bounded_session(timeout), exception_retry_configuration=None
+        )
         self._eth = Web3(provider).eth
         self._chain_id: int | None = None
 
@@ -210,7 +252,7 @@ class Rpc:
             with self._asking():
                 self._eth.send_raw_transaction(HexBytes(raw))
         except RefusedTransactionError as error:
-            if "already" not in str(error).lower():
+            if not any(word in str(error).lower() for word in _KNOWN_ALREADY):
                 raise
 
     def knows(self, transaction: bytes) -> bool:
@@ -280,6 +322,13 @@ def public_name(rpc_url: str) -> str:
             "the chain's address must be an http or https URL such as http://127.0.0.1:8545"
         )
     return f"{parts.scheme}://{parts.hostname}{port}"
+
+
+def _bounded_session(seconds: float) -> requests.Session:
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _BoundedAdapter(seconds))
+    return session
 
 
 def _transaction(to: str | None, data: bytes, sender: str | None) -> TxParams:

@@ -250,6 +250,8 @@ class Sender:
         receipt = self._rpc.receipt(entry.transaction.hash)
         if receipt is None and not self._rpc.knows(entry.transaction.hash):
             self.resend_lost()
+            if entry.refusal is not None:
+                raise LedgerError(f"The chain had lost it, and then: {entry.refusal}")
         return receipt
 
     def _checked(self, entry: OutboxEntry, receipt: RawReceipt) -> RawReceipt:

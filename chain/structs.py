@@ -1,0 +1,232 @@
+"""Our values as the contracts' structs, and the contracts' answers as our values.
+
+Both directions, without a chain. See `contracts/interfaces` for the structs and their members.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from chain.errors import InvalidInputError, VerificationError
+from chain.events import Log
+from chain.types import (
+    AccessGrant,
+    DatasetState,
+    DatasetTerms,
+    DatasetVersion,
+    LogPosition,
+    Outcome,
+    Proposal,
+    Reason,
+    RecordedUpdate,
+    RoundTerms,
+    UpdateRecord,
+    Verdict,
+)
+
+_MODALITY_BYTES = 16
+_PURPOSES = 48  # bits of a version's permissions (protocol 4.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A witness's word that it got another result than a proposal (protocol 10)."""
+
+    witness: str
+    proposal: int
+    model: bytes
+    verdicts: bytes
+    evidence: bytes
+    position: LogPosition
+
+
+def record_values(record: UpdateRecord) -> tuple[object, ...]:
+    """Put a record's fields into the order of the contract's struct."""
+    return (
+        record.chain_id,
+        record.ledger,
+        record.round,
+        record.hospital,
+        record.datasets,
+        record.purpose,
+        record.examples,
+        record.base_model,
+        record.update,
+        record.blob,
+        record.code,
+        record.epsilon,
+        record.delta,
+    )
+
+
+def round_values(terms: RoundTerms) -> tuple[object, ...]:
+    """Put a round's terms into the order of the contract's struct."""
+    return (
+        terms.task,
+        terms.purpose,
+        terms.base_model,
+        terms.base_blob,
+        terms.schema,
+        terms.rule,
+        terms.min_updates,
+        terms.max_updates,
+        terms.quorum,
+        terms.deadline,
+        terms.witnesses,
+    )
+
+
+def dataset_values(terms: DatasetTerms) -> tuple[object, ...]:
+    """Put a version's terms into the order of the contract's struct.
+
+    Raises:
+        InvalidInputError: If modality or purposes cannot be written so.
+    """
+    return (
+        terms.name,
+        terms.merkle_root,
+        terms.images,
+        _modality(terms.modality),
+        purpose_bits(terms.purposes),
+        terms.profile,
+        terms.attestation,
+        terms.previous,
+    )
+
+
+def verdict_values(verdicts: Sequence[Verdict]) -> list[tuple[object, ...]]:
+    """Put verdicts into the order of the contract's struct, which is ours."""
+    return [astuple(verdict) for verdict in verdicts]
+
+
+def purpose_bits(purposes: frozenset[int]) -> int:
+    """Write purposes as the contract does: bit n stands for DUO:000000n.
+
+    Raises:
+        InvalidInputError: If one is out of range.
+    """
+    if not all(0 <= purpose < _PURPOSES for purpose in purposes):
+        raise InvalidInputError(
+            f"expected purposes from 0 to {_PURPOSES - 1}, found {sorted(purposes)}"
+        )
+    return sum(1 << purpose for purpose in purposes)
+
+
+def round_terms(terms: Mapping[str, Any]) -> RoundTerms:
+    """Read the terms of a RoundOpened log."""
+    return RoundTerms(
+        task=terms["task"],
+        purpose=terms["purpose"],
+        base_model=terms["baseModel"],
+        base_blob=terms["baseBlob"],
+        schema=terms["schema"],
+        rule=terms["rule"],
+        min_updates=terms["minUpdates"],
+        max_updates=terms["maxUpdates"],
+        quorum=terms["quorum"],
+        deadline=terms["deadline"],
+        witnesses=terms["witnesses"],
+    )
+
+
+def proposal(state: Mapping[str, Any]) -> Proposal | None:
+    """Read the newest proposal of a round's state, None before the first."""
+    if not state["proposal"]:
+        return None
+    return Proposal(state["proposal"], state["model"], state["modelBlob"], state["verdicts"])
+
+
+def recorded_update(chain_id: int, ledger: str, terms: RoundTerms, log: Log) -> RecordedUpdate:
+    """Rebuild a whole update record from its UpdateRecorded log and its round's terms."""
+    args = log.args
+    record = UpdateRecord(
+        chain_id=chain_id,
+        ledger=ledger,
+        round=args["round"],
+        hospital=args["hospital"],
+        datasets=args["datasets"],
+        purpose=terms.purpose,
+        examples=args["examples"],
+        base_model=terms.base_model,
+        update=args["update"],
+        blob=args["blob"],
+        code=args["code"],
+        epsilon=args["epsilon"],
+        delta=args["delta"],
+    )
+    return RecordedUpdate(record, args["recordDigest"], log.position)
+
+
+def verdict(args: Mapping[str, Any]) -> Verdict:
+    """Read a VerdictRecorded log.
+
+    Raises:
+        VerificationError: If the aggregator gave a reason that the protocol does not know.
+    """
+    # The ledger takes any number for a reason from the aggregator.
+    if args["reason"] not in set(Reason):
+        raise VerificationError(
+            f"the verdict on {args['hospital']} in round {args['round']}: expected a reason of "
+            f"protocol section 8, found {args['reason']}"
+        )
+    return Verdict(
+        hospital=args["hospital"],
+        outcome=Outcome(args["outcome"]),
+        reason=Reason(args["reason"]),
+        score=args["score"],
+        threshold=args["threshold"],
+        content=args["content"],
+    )
+
+
+def dispute(log: Log) -> Dispute:
+    """Read a ProposalDisputed log."""
+    return Dispute(
+        witness=log.args["witness"],
+        proposal=log.args["proposal"],
+        model=log.args["model"],
+        verdicts=log.args["verdicts"],
+        evidence=log.args["evidence"],
+        position=log.position,
+    )
+
+
+def dataset_version(version: bytes, found: Mapping[str, Any]) -> DatasetVersion:
+    """Read a registered version."""
+    return DatasetVersion(
+        version=version,
+        dataset=found["dataset"],
+        hospital=found["hospital"],
+        state=DatasetState(found["state"]),
+        merkle_root=found["merkleRoot"],
+        images=found["images"],
+        modality=found["modality"].rstrip(b"\0").decode("ascii", "backslashreplace"),
+        purposes=frozenset(n for n in range(_PURPOSES) if found["purposes"] >> n & 1),
+        profile=found["profile"],
+        attestation=found["attestation"],
+        previous=found["previous"],
+    )
+
+
+def access_grant(number: int, found: Mapping[str, Any], is_live: bool) -> AccessGrant:
+    """Read a grant."""
+    return AccessGrant(
+        number=number,
+        version=found["version"],
+        image=found["image"] if found["image"] != bytes(32) else None,
+        hospital=found["hospital"],
+        researcher=found["researcher"],
+        purpose=found["purpose"],
+        expiry=found["expiry"],
+        revoked=found["revoked"],
+        live=is_live,
+    )
+
+
+def _modality(modality: str) -> bytes:
+    if not modality.isascii() or len(modality) > _MODALITY_BYTES:
+        raise InvalidInputError(
+            f"expected a DICOM modality of at most {_MODALITY_BYTES} ASCII letters, "
+            f"found {modality!r:.80}"
+        )
+    return modality.encode("ascii").ljust(_MODALITY_BYTES, b"\0")
