@@ -159,6 +159,7 @@ def _spawn_anvil(folder: Path, port: int) -> None:
     command = [str(anvil_program()), "--quiet", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--chain-id", str(CHAIN_ID), "--hardfork", HARDFORK, "--accounts", "0"]
     command += ["--state", str(_state(folder)), "--state-interval", "1"]
+    command += ["--cache-path", str(folder.resolve() / "cache")]
     spawn(command, cwd=folder, log=folder / "anvil.log", pid_file=folder / "anvil.pid")
 
 

@@ -189,6 +189,22 @@ def test_a_malformed_node_is_refused(block: bytes) -> None:
         decode_node(block)
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        node()[-10:] + node()[:-10],  # data before links
+        node().replace(b"\x12\x2a", b"\x12\x28").replace(b"\x12\x00\x18", b"\x18"),  # no names
+        node()[:-10] + b"\x0a\x0a" + node()[-8:] + b"\x38\x01",  # a UnixFS mode
+        node()[:-10] + b"\x0a\x09" + node()[-8:-1] + b"\x83\x00",  # a varint longer than needed
+        node()[:-10] + b"\x0a\x08\x08\x01" + node()[-6:],  # a directory
+        node()[:-10] + b"\x0a\x08\x08\x02\x18\x09" + node()[-4:],  # a size that is not the sum
+    ],
+)
+def test_a_node_in_another_encoding_is_refused(block: bytes) -> None:
+    with pytest.raises(VerificationError, match="canonical"):
+        decode_node(block)
+
+
 def tree(children: list[Link], store: dict[Cid, bytes]) -> Cid:
     block = encode_node(children)
     cid = Cid.of_block(DAG_PB, block)
