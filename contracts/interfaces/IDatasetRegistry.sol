@@ -75,7 +75,8 @@ interface IDatasetRegistry {
     /// @notice Registers a version of the sender's data set. Hospitals only. A version other than
     /// the first names the data set's newest as `previous` and supersedes it.
     /// @param terms What the version holds.
-    /// @return version keccak256(abi.encode(chain id, this contract, sender, name, merkleRoot, previous)).
+    /// @return version keccak256(abi.encode(chain id, this contract, sender, name, merkleRoot,
+    /// previous)).
     function registerVersion(Terms calldata terms) external returns (bytes32 version);
 
     /// @notice Withdraws the sender's version: no round takes it from now on.

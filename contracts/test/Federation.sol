@@ -65,13 +65,13 @@ abstract contract Federation {
     }
 
     /// @dev By name, since `new` would compile the contracts again into each test.
-    function _deploy(string memory name, bytes memory args) internal returns (address at) {
+    function _deploy(string memory name, bytes memory args) internal returns (address deployed) {
         bytes memory code = vm.getCode(string.concat(name, ".sol:", name));
         code = bytes.concat(code, args);
         assembly ("memory-safe") {
-            at := create(0, add(code, 32), mload(code))
+            deployed := create(0, add(code, 32), mload(code))
         }
-        _assert(at != address(0), string.concat("deployed ", name));
+        _assert(deployed != address(0), string.concat("deployed ", name));
     }
 
     function _enroll(address account, bytes32 role) internal {
