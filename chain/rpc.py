@@ -135,7 +135,8 @@ class Rpc:
         provider = HTTPProvider(
             rpc_url, request, session=_bounded_session(timeout), exception_retry_configuration=None
         )
-        self._eth = Web3(provider).eth
+        # Without web3's middleware, which looks names up and asks for the chain at each call.
+        self._eth = Web3(provider, middleware=()).eth
         self._chain_id: int | None = None
 
     @property
@@ -143,7 +144,7 @@ class Rpc:
         """The chain's number (EIP-155)."""
         if self._chain_id is None:
             with self._asking():
-                self._chain_id = self._eth.chain_id
+                self._chain_id = int(self._eth.chain_id)
         return self._chain_id
 
     def block(self, number: BlockIdentifier = "latest") -> Head:
@@ -218,7 +219,7 @@ class Rpc:
     def transaction_count(self, address: str, block: BlockIdentifier) -> int:
         """Count an account's transactions: its next nonce."""
         with self._asking():
-            return self._eth.get_transaction_count(cast("ChecksumAddress", address), block)
+            return int(self._eth.get_transaction_count(cast("ChecksumAddress", address), block))
 
     def estimate_gas(self, sender: str, to: str | None, data: bytes) -> int:
         """Estimate the gas of a call on the pending state.
@@ -228,7 +229,7 @@ class Rpc:
             LedgerError: If the chain cannot be reached or the account has not the funds.
         """
         with self._asking():
-            return self._eth.estimate_gas(_transaction(to, data, sender), "pending")
+            return int(self._eth.estimate_gas(_transaction(to, data, sender), "pending"))
 
     def fees(self) -> Fees:
         """Offer the node's suggested tip and twice the present base fee.
@@ -299,7 +300,7 @@ class Rpc:
                 f"no chain answers at {self.name} ({type(error).__name__}): "
                 "is the address right and the network up?"
             ) from None
-        except (Web3Exception, ValueError, KeyError, TypeError) as error:
+        except (Web3Exception, ValueError, LookupError, TypeError, AttributeError) as error:
             raise LedgerError(
                 f"{self.name} gave an answer that is not Ethereum's ({type(error).__name__}): "
                 "is this the address of a JSON-RPC interface?"
