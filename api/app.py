@@ -12,6 +12,7 @@ from api.freshness import Freshness
 from api.guard import Guard
 from api.metrics import Metrics
 from api.models import ModelBlobs
+from api.probe import Probe
 from api.recorder import Recorder
 from api.schemas import ProblemAnswer
 from api.sessions import RateLimit, new_nonces, new_sessions
@@ -73,7 +74,7 @@ def build_app(
         settings.hospital_quota_bytes,
         settings.spool_reserve_bytes,
     )
-    spool = Spool(settings.spool, quota)
+    spool = Spool(settings.spool / "uploads", quota)
     index = Freshness(settings.index_url, ledger, metrics)
     recorder = Recorder(spool, ledger, metrics)
     pause = settings.poll_seconds
@@ -117,6 +118,7 @@ def build_app(
         ledger=ledger,
         blobs=blob_store,
         index=index,
+        probe=Probe(ledger, blob_store, index, settings.max_index_lag_blocks),
         spool=spool,
         models=ModelBlobs(ledger),
         nonces=new_nonces(clock),

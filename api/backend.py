@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from api.freshness import Freshness
 from api.metrics import Metrics
 from api.models import ModelBlobs
+from api.probe import Probe
 from api.sessions import RateLimit, Tickets
 from api.settings import Settings
 from api.spool import Spool
@@ -27,6 +28,7 @@ class Backend:
         ledger: The chain.
         blobs: IPFS.
         index: The SQL index of the chain.
+        probe: Whether the others answer.
         spool: Uploads on their way.
         models: Which blobs are models.
         nonces: Outstanding sign-in nonces.
@@ -41,6 +43,7 @@ class Backend:
     ledger: LedgerReader
     blobs: BlobStore
     index: Freshness
+    probe: Probe
     spool: Spool
     models: ModelBlobs
     nonces: Tickets

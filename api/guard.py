@@ -5,6 +5,7 @@ is counted, and is never a traceback.
 """
 
 import asyncio
+import re
 from time import monotonic
 from typing import Any
 
@@ -15,6 +16,8 @@ from api.problems import Problem, incident, too_large, too_slow
 from api.settings import Settings
 
 UPLOADS = "/v1/uploads/"
+
+_PORT = re.compile(r":\d*$")
 
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -39,6 +42,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it here."""
@@ -47,6 +51,7 @@ class Guard:
             return
         began = monotonic()
         answer = _Answer(send)
+        self._active += 1
         try:
             await self._admit(scope, receive, answer)
         except Exception as error:  # noqa: BLE001 - the last place to turn an error into an answer
@@ -56,11 +61,20 @@ class Guard:
                 raise ConnectionError("the answer broke off; see the incident") from None
             await problem.response()(scope, receive, answer)
         finally:
+            self._active -= 1
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(scope["method"], route, answer.status).inc()
             self._metrics.seconds.labels(scope["method"], route).observe(monotonic() - began)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._active > self._settings.max_requests:
+            raise Problem(
+                503,
+                "too-busy",
+                "The server has too much to do",
+                "Try again in a moment.",
+                headers={"Retry-After": "1", "Connection": "close"},
+            )
         headers = dict(scope["headers"])
         self._check_host(headers.get(b"host", b""))
         # uvicorn bounds only a head that arrives in pieces.
@@ -79,7 +93,8 @@ class Guard:
 
     def _check_host(self, header: bytes) -> None:
         # A page elsewhere whose name was rebound to this address must get nothing (DNS rebinding).
-        name = header.decode("latin-1").lower().rsplit(":", 1)[0].strip("[]")
+        authority = header.decode("latin-1").lower()
+        name = _PORT.sub("", authority).strip("[]")
         if name not in self._settings.allowed_hosts:
             raise Problem(
                 400,

@@ -4,14 +4,11 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.auth import public
-from api.backend import Backend, Server
+from api.backend import Server
 from api.problems import Problem
 from api.schemas import Json
-from chain.errors import FedWitnessError
 
 router = APIRouter(tags=["Operation"], dependencies=[Depends(public)])
-
-_PROBE = b"FedWitness asks whether this IPFS node stores blobs."
 
 
 @router.get(
@@ -43,11 +40,7 @@ def alive() -> Json:
 )
 def ready(server: Server) -> Json:
     """Answer 200 when chain and IPFS answer and the index is near the chain's head, else 503."""
-    checks = {
-        "chain": _outcome(server, "chain"),
-        "ipfs": _outcome(server, "ipfs"),
-        "index": _outcome(server, "index"),
-    }
+    checks = server.probe.checks()
     if set(checks.values()) != {"ok"}:
         raise Problem(
             503,
@@ -75,20 +68,3 @@ def ready(server: Server) -> Json:
 def metrics(server: Server) -> Response:
     """Write all figures in Prometheus' text format."""
     return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _outcome(server: Backend, part: str) -> str:
-    try:
-        match part:
-            case "chain":
-                server.ledger.head()
-            case "ipfs":
-                server.blobs.put(iter((_PROBE,)))
-            case _:
-                if server.index.lag is None:
-                    return "not read yet"
-                if server.index.lag > server.settings.max_index_lag_blocks:
-                    return "behind"
-    except FedWitnessError:
-        return "unreachable"
-    return "ok"

@@ -39,23 +39,23 @@ class Recorder:
         Raises:
             LedgerError: If the chain cannot be reached; the uploads wait, and say so.
         """
-        if lost := self._ledger.resend_lost():
-            log.warning("sent %d transactions again that the chain had lost", lost)
         waiting = self._spool.in_state(UploadState.RECORDING, BATCH)
-        if not waiting:
-            return False
         try:
-            # Together it is all or none: one refusal says nothing about the others.
-            if len(waiting) == 1 or not self._record_together(waiting):
-                ended = [self._record_alone(upload) for upload in waiting]
-                return any(ended)
-        except ContractRevertedError:
-            raise
+            if lost := self._ledger.resend_lost():
+                log.warning("sent %d transactions again that the chain had lost", lost)
+            return self._record(waiting)
         except LedgerError as error:
             for upload in waiting:
                 self._spool.hinder(upload, problem_of(error))
             raise
-        return True
+
+    def _record(self, uploads: list[Upload]) -> bool:
+        """Record uploads, in one transaction if that can be; tell whether any came to an end."""
+        # Together it is all or none: one refusal says nothing about the others.
+        if len(uploads) > 1 and self._record_together(uploads):
+            return True
+        ended = [self._record_alone(upload) for upload in uploads]
+        return any(ended)
 
     def _record_together(self, uploads: list[Upload]) -> bool:
         try:

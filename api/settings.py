@@ -22,7 +22,8 @@ class Settings:
         image_access: The ImageAccess contract's address, EIP-55.
         ipfs: The Kubo RPC's address, such as ``/ip4/127.0.0.1/tcp/5001``.
         index_url: SQLAlchemy URL of the index of the chain.
-        spool: Folder for uploads that are not on the ledger yet; it must survive a restart.
+        spool: Folder for uploads and transactions that are not on the ledger yet; it must survive
+            a restart, and be one server's alone.
         keystore: Folder of the relayer's key files. The relayer needs gas and no role.
         relayer: The relayer's name in the keystore.
         password_file: File with the password of the relayer's key files.
@@ -39,7 +40,8 @@ class Settings:
         max_header_bytes: Largest request head.
         body_idle_seconds: Longest wait for the next piece of a request body.
         body_total_seconds: Longest time for a whole body other than an upload's.
-        max_connections: Most connections at one time; more are turned away.
+        max_requests: Most requests at one time; more are turned away with a problem.
+        max_connections: Most connections at one time; more are turned away without a word.
         sign_ins_per_minute: Most nonces and sign-ins of one client address in a minute.
         max_index_lag_blocks: Blocks that the index may be behind before the server is not ready.
         poll_seconds: Pause between two looks of the background threads.
@@ -67,6 +69,7 @@ class Settings:
     max_header_bytes: int = 16 * 1024
     body_idle_seconds: float = 20.0
     body_total_seconds: float = 30.0
+    max_requests: int = 192
     max_connections: int = 256
     sign_ins_per_minute: int = 600
     max_index_lag_blocks: int = 100

@@ -7,6 +7,7 @@ section 12.
 """
 
 import errno
+import fcntl
 import json
 import os
 import sqlite3
@@ -18,7 +19,7 @@ from pathlib import Path
 from shutil import disk_usage
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from eth_abi.exceptions import EncodingError
 
@@ -128,12 +129,16 @@ class Spool:
     """The table and the files, in one folder.
 
     Args:
-        folder: Where they lie; made if it is not there. One server at a time uses it.
+        folder: Where they lie; made if it is not there.
         quota: How much it takes.
+
+    Raises:
+        InvalidInputError: If another server uses the folder.
     """
 
     def __init__(self, folder: Path, quota: Quota) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._claim = _claim(folder)
         self._folder = folder
         self._quota = quota
         self._lock = Lock()
@@ -152,6 +157,7 @@ class Spool:
         """Close the table."""
         with self._lock:
             self._database.close()
+            self._claim.close()
 
     def path(self, upload: Upload) -> Path:
         """Return where an upload's bytes lie."""
@@ -402,6 +408,19 @@ class Appender:
         os.fsync(self._file)
         self._spool.set_offset(self.upload, self.offset)
         self._durable = self.offset
+
+
+def _claim(folder: Path) -> IO[bytes]:
+    """Lock a folder for as long as this process lives or the file is open."""
+    claim = (folder / "lock").open("wb")
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        claim.close()
+        raise InvalidInputError(
+            f"another server uses {folder}: end it, or give this one a spool of its own"
+        ) from None
+    return claim
 
 
 def _upload(row: sqlite3.Row) -> Upload:

@@ -74,6 +74,21 @@ def test_another_host_gets_nothing(server: Running, host: str) -> None:
     assert (answer.status_code, answer.headers["Content-Type"]) == (400, PROBLEM)
 
 
+def test_more_requests_than_the_server_takes_are_turned_away(
+    tmp_path: Path, ledger: FakeLedger, blobs: MemoryBlobStore
+) -> None:
+    with running(tmp_path, ledger, blobs, max_requests=1) as server:
+        waiting = b"POST /v1/auth/nonce HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.settings.port), 5) as connection:
+            connection.sendall(waiting)
+            time.sleep(0.2)
+            answer = server.http.get("/healthz")
+            assert (answer.status_code, answer.json()["type"]) == (503, "too-busy")
+            connection.sendall(b"not json!")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 422")
+        assert server.http.get("/healthz").status_code == 200
+
+
 def test_a_large_body_is_refused_before_it_is_read(server: Running) -> None:
     answer = server.http.post("/v1/auth/nonce", content=b"{" * 100_000)
     assert (answer.status_code, answer.json()["type"]) == (413, "body-too-large")
@@ -113,6 +128,11 @@ def test_a_large_head_is_refused(server: Running) -> None:
     with suppress(ConnectionError):  # It may hang up while the head is still being sent.
         assert raw(server, head)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
     assert server.http.get("/healthz").status_code == 200
+
+
+def test_each_name_of_the_server_is_a_host(server: Running) -> None:
+    for host in ("localhost", "LOCALHOST:80", "127.0.0.1:9"):
+        assert server.http.get("/healthz", headers={"Host": host}).status_code == 200
 
 
 def test_nonsense_is_no_request(server: Running) -> None:

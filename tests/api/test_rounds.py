@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
-from chain.cid import Cid
+import httpx
+import pytest
+
+from chain.cid import LAYOUT, RAW, Cid
 from chain.types import AccessGrant, Phase, Proposal
 from chain.wire import from_json_dict
 from tests.api.conftest import AUDITOR, HOSPITAL, RESEARCHER, Running
@@ -63,6 +66,16 @@ def test_a_model_with_a_swapped_byte_is_not_handed_out(server: Running) -> None:
             server.blobs.blocks[block] = b"bbse"
     answer = server.http.get(f"/v1/blobs/{cid}", headers=server.sign_in(HOSPITAL))
     assert (answer.status_code, answer.json()["type"]) == (502, "verification-failed")
+
+
+def test_a_model_that_breaks_off_cannot_be_taken_for_a_whole_one(server: Running) -> None:
+    pieces = [bytes([number]) * LAYOUT.leaf_bytes for number in range(20)]
+    cid = server.blobs.put(iter(pieces))
+    server.ledger.open(base_blob=cid.digest)
+    del server.blobs.blocks[Cid.of_block(RAW, pieces[-1])]
+    session = server.sign_in(HOSPITAL)
+    with pytest.raises(httpx.RemoteProtocolError):
+        server.http.get(f"/v1/blobs/{cid}", headers=session)
 
 
 def test_a_researcher_sees_its_own_grants_and_the_block(server: Running) -> None:

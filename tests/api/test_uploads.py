@@ -56,7 +56,7 @@ def test_an_upload_ends_on_the_ledger(server: Running) -> None:
     assert upload["gas"] == 78_200
     record = record_for(CONTENT)
     assert server.ledger.recorded[1, HOSPITAL.address].record == record
-    assert list(server.settings.spool.glob("*.part")) == []
+    assert list(server.settings.spool.glob("uploads/*.part")) == []
 
 
 def test_an_upload_in_pieces_goes_on_from_its_offset(server: Running) -> None:
@@ -145,7 +145,7 @@ def test_bytes_of_another_blob_are_refused_and_dropped(server: Running) -> None:
     server.send(session, location, 0, bytes(len(CONTENT)))
     upload = server.outcome(session, location)
     assert (upload["state"], upload["problem"]["type"]) == ("refused", "blob-digest-mismatch")
-    assert list(server.settings.spool.glob("*.part")) == []
+    assert list(server.settings.spool.glob("uploads/*.part")) == []
     assert server.blobs.blocks == {}
     assert server.ledger.transactions == []
 
@@ -186,7 +186,7 @@ def test_what_the_ledger_would_refuse_is_refused_before_a_byte(server: Running) 
     assert problem["type"] == "refused-by-contract"
     assert problem["contract_error"] == {"name": "RoundLedgerLateRecord", "args": {"round": 1}}
     assert "next round" in problem["detail"]
-    assert list(server.settings.spool.glob("*.part")) == []
+    assert list(server.settings.spool.glob("uploads/*.part")) == []
 
 
 def test_a_forged_signature_is_refused_by_the_contracts_error(server: Running) -> None:
@@ -415,7 +415,7 @@ def test_an_unfinished_upload_ends_with_its_round(server: Running) -> None:
     server.ledger.timestamp = 1_800_000_101
     upload = server.outcome(session, location)
     assert (upload["state"], upload["problem"]["type"]) == ("refused", "upload-expired")
-    assert list(server.settings.spool.glob("*.part")) == []
+    assert list(server.settings.spool.glob("uploads/*.part")) == []
 
 
 def test_a_restart_loses_no_upload(
@@ -438,15 +438,15 @@ def test_bytes_behind_the_last_checkpoint_are_sent_again(
     with running(tmp_path, ledger, blobs) as server:
         session, location = begun(server)
         server.send(session, location, 0, CONTENT[:1000])
-        (part,) = server.settings.spool.glob("*.part")
+        (part,) = server.settings.spool.glob("uploads/*.part")
     with part.open("ab") as file:
         file.write(b"written, and never acknowledged")
-    (server.settings.spool / ("0" * 64 + ".part")).write_bytes(b"of nobody")
+    (part.parent / ("0" * 64 + ".part")).write_bytes(b"of nobody")
     with running(tmp_path, ledger, blobs) as server:
         session = server.sign_in(HOSPITAL)
         server.send(session, location, 1000, CONTENT[1000:])
         assert server.outcome(session, location)["state"] == "recorded"
-        assert list(server.settings.spool.glob("*.part")) == []
+        assert list(server.settings.spool.glob("uploads/*.part")) == []
 
 
 def test_a_disk_that_lost_bytes_asks_for_them_again(
@@ -455,7 +455,7 @@ def test_a_disk_that_lost_bytes_asks_for_them_again(
     with running(tmp_path, ledger, blobs) as server:
         session, location = begun(server)
         server.send(session, location, 0, CONTENT[:1000])
-        (part,) = server.settings.spool.glob("*.part")
+        (part,) = server.settings.spool.glob("uploads/*.part")
     part.write_bytes(CONTENT[:600])
     with running(tmp_path, ledger, blobs) as server:
         session = server.sign_in(HOSPITAL)

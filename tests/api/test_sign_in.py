@@ -1,0 +1,34 @@
+"""Reading sign-in messages of anybody's making."""
+
+import time
+from contextlib import suppress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.sign_in import MAX_MESSAGE_CHARACTERS, parse_message
+from chain.errors import InvalidInputError
+from tests.api.signing_in import message
+
+ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+OFFER = {"domain": "fed.example", "uri": "https://fed.example", "chain_id": 1, "nonce": "n" * 8}
+GOOD = message(OFFER, ADDRESS, 1_800_000_000)
+
+
+@given(st.text(max_size=200), st.integers(0, len(GOOD)), st.integers(0, len(GOOD)))
+def test_any_text_is_a_message_or_a_refusal(inserted: str, start: int, end: int) -> None:
+    text = GOOD[:start] + inserted + GOOD[end:]
+    with suppress(InvalidInputError):
+        assert parse_message(text).text == text
+
+
+def test_no_text_takes_long_to_read() -> None:
+    hostile = [
+        character * MAX_MESSAGE_CHARACTERS for character in ("a", "a://", "a-", " ", "\n", "0x")
+    ]
+    hostile += [GOOD + "\nResources:" + "\n- a" * 400, GOOD.replace("FedWitness", "x" * 1500)]
+    began = time.process_time()
+    for text in hostile:
+        with suppress(InvalidInputError):
+            parse_message(text[:MAX_MESSAGE_CHARACTERS])
+    assert time.process_time() - began < 0.1
