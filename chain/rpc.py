@@ -269,17 +269,9 @@ class Rpc:
         """Look up what became of a transaction, None where it is in no block."""
         with self._asking():
             try:
-                found = self._eth.get_transaction_receipt(HexBytes(transaction))
+                return _raw_receipt(self._eth.get_transaction_receipt(HexBytes(transaction)))
             except TransactionNotFound:
                 return None
-        return RawReceipt(
-            transaction=bytes(found["transactionHash"]),
-            block=found["blockNumber"],
-            succeeded=found["status"] == 1,
-            gas_used=found["gasUsed"],
-            contract=found["contractAddress"],
-            logs=tuple(_raw_log(log) for log in found["logs"]),
-        )
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
@@ -339,6 +331,17 @@ def _transaction(to: str | None, data: bytes, sender: str | None) -> TxParams:
     if sender is not None:
         transaction["from"] = cast("ChecksumAddress", sender)
     return transaction
+
+
+def _raw_receipt(found: Any) -> RawReceipt:
+    return RawReceipt(
+        transaction=bytes(found["transactionHash"]),
+        block=found["blockNumber"],
+        succeeded=found["status"] == 1,
+        gas_used=found["gasUsed"],
+        contract=found["contractAddress"],
+        logs=tuple(_raw_log(log) for log in found["logs"]),
+    )
 
 
 def _raw_log(log: Any) -> RawLog:
