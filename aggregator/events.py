@@ -20,8 +20,8 @@ from aggregator.tables import (
     VerdictRow,
     storable,
 )
+from chain.events import LedgerEvent
 from chain.membership import ROLE_IDS
-from chain.reader import LedgerEvent
 from chain.types import DatasetState, Phase
 
 _ROLES = {role_id: role.value for role, role_id in ROLE_IDS.items()}

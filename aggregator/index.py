@@ -268,7 +268,7 @@ def _read_on(engine: Engine, reader: LedgerReader, newest: int) -> IndexedBlock:
     """Take the index a chunk further, in one transaction, and tell where it then stands."""
     with _writing(engine) as connection:
         at = _lock_head(connection)
-        if not _is_on_chain(at, newest, reader):
+        if not _is_on_chain(at, reader):
             _build(connection, reader, newest, None)
         elif at.number < newest:
             _apply_blocks(connection, reader, at.number + 1, min(at.number + CHUNK, newest))
@@ -298,10 +298,10 @@ def _lock_head(connection: Connection) -> IndexedBlock:
     return IndexedBlock(head.block, head.block_hash)
 
 
-def _is_on_chain(at: IndexedBlock, newest: int, reader: LedgerReader) -> bool:
+def _is_on_chain(at: IndexedBlock, reader: LedgerReader) -> bool:
     if not at.hash:  # nothing was read yet
         return True
-    return at.number <= newest and reader.block(at.number).hash == at.hash
+    return at.number <= reader.head().number and reader.block(at.number).hash == at.hash
 
 
 def _require_current(connection: Connection) -> None:

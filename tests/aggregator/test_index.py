@@ -95,7 +95,7 @@ def test_an_index_filled_in_steps_equals_one_built_at_once(
 def test_a_deleted_index_comes_back_equal(
     federation: Federation, engine: Engine, tmp_path: Path
 ) -> None:
-    live_through_everything(federation)
+    federation.finish(federation.open_round())
     update_index(engine, federation.reader)
     before = index_digest(engine)
     engine.dispose()
@@ -131,7 +131,7 @@ def test_another_chain_of_the_same_length_is_noticed(
 
 
 def test_a_changed_value_is_found(federation: Federation, engine: Engine) -> None:
-    live_through_everything(federation)
+    federation.finish(federation.open_round())
     update_index(engine, federation.reader)
     hospital = federation.address("hospital-1")
     with engine.begin() as connection:
@@ -145,14 +145,15 @@ def test_a_changed_value_is_found(federation: Federation, engine: Engine) -> Non
 
 
 def test_a_missing_and_an_invented_row_are_found(federation: Federation, engine: Engine) -> None:
-    live_through_everything(federation)
+    hospital = federation.ledgers["hospital-1"]
+    hospital.record_update(federation.record("hospital-1", federation.open_round()))
     update_index(engine, federation.reader)
     with engine.begin() as connection:
-        connection.execute(text("DELETE FROM records WHERE round = 2"))
+        connection.execute(text("DELETE FROM records WHERE round = 1"))
         connection.execute(text("INSERT INTO round_witnesses VALUES (1, 'nobody')"))
     found = compare(engine, federation.reader)
     assert [(one.table, one.key) for one in found] == [
-        ("records", (2, federation.address("hospital-1"))),
+        ("records", (1, federation.address("hospital-1"))),
         ("round_witnesses", (1, "nobody")),
     ]
     assert found[0].found is None
@@ -252,7 +253,7 @@ def test_two_processes_may_update_one_index(
 ) -> None:
     """One is overtaken by the other between two chunks, and has nothing left to do."""
     monkeypatch.setattr(index, "CHUNK", 2)
-    live_through_everything(federation)
+    federation.open_round()
     overtaken = []
 
     def overtake(_block: int, _newest: int) -> None:
