@@ -471,6 +471,19 @@ def test_the_log_and_the_views_tell_the_same_of_a_party(federation: Federation) 
     assert party in federation.reader.participants(Role.WITNESS)
 
 
+def test_a_role_that_was_revoked_is_no_longer_held(federation: Federation) -> None:
+    steward, auditor = federation.ledgers["steward"], federation.address("auditor")
+    values = (ROLE_IDS[Role.AUDITOR], auditor)
+    # OpenZeppelin's own way to take a role, which needs no write of ours.
+    steward._write(steward._participants, "revokeRole", values, "revoke a role")
+    assert federation.reader.participants(Role.AUDITOR) == ()
+    party = federation.reader.participant(auditor)
+    assert party is not None
+    assert party.roles == frozenset()
+    recipients = federation.reader.recipients(federation.open_round())
+    assert federation.identities["auditor"].encryption_key not in recipients
+
+
 def test_recipients_are_those_of_the_opening_block(federation: Federation) -> None:
     identities, steward = federation.identities, federation.ledgers["steward"]
     number = federation.open_round()

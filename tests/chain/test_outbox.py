@@ -5,11 +5,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from chain import outbox as outbox_module
 from chain import sending
 from chain.devnet.anvil import start_anvil, stop_anvil
 from chain.devnet.ports import free_port
@@ -17,6 +19,7 @@ from chain.devnet.process import remembered, wait_until
 from chain.errors import ContractRevertedError, LedgerError
 from chain.ledger import Ledger
 from chain.outbox import Outbox, SignedTransaction
+from chain.rpc import RawReceipt
 from chain.types import Phase
 from tests.federation import HOSPITALS, TASK, Federation, connect, digest, found_federation
 
@@ -255,3 +258,104 @@ def test_an_outbox_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / f"{ACCOUNT}-1.sqlite").write_bytes(b"this is no database" * 100)
     with pytest.raises(LedgerError, match="cannot be used"):
         Outbox(tmp_path, 1, ACCOUNT)
+
+
+# What happens between sending and the receipt
+
+
+@contextmanager
+def no_blocks(federation: Federation) -> Iterator[None]:
+    """Let transactions wait until someone mines a block."""
+    federation.rpc("evm_setAutomine", False)
+    try:
+        yield
+    finally:
+        federation.rpc("anvil_dropAllTransactions")
+        federation.rpc("evm_setAutomine", True)
+
+
+def waiting_transactions(federation: Federation) -> int:
+    return int(federation.rpc("txpool_status")["pending"], 16)
+
+
+def test_a_transaction_that_the_pool_drops_is_sent_again_by_its_writer(
+    federation: Federation,
+) -> None:
+    with no_blocks(federation), ThreadPoolExecutor(1) as writer:
+        opened = writer.submit(federation.open_round)
+        assert wait_until(lambda: waiting_transactions(federation) == 1, seconds=20)
+        federation.rpc("anvil_dropAllTransactions")
+        assert wait_until(lambda: waiting_transactions(federation) == 1, seconds=20)
+        federation.rpc("evm_mine")
+        assert federation.reader.round(opened.result(20)).phase is Phase.OPEN
+
+
+def test_a_transaction_that_fails_when_it_is_mined_tells_why(federation: Federation) -> None:
+    number = federation.open_round()
+    record = federation.record(HOSPITALS[0], number)
+    with no_blocks(federation), ThreadPoolExecutor(1) as writer:
+        recorded = writer.submit(federation.ledgers[HOSPITALS[0]].record_update, record)
+        assert wait_until(lambda: waiting_transactions(federation) == 1, seconds=20)
+        federation.pass_time(7200)
+        with pytest.raises(ContractRevertedError, match="RoundLedgerLateRecord"):
+            recorded.result(20)
+
+
+def test_a_transaction_that_is_not_mined_in_time_is_kept(federation: Federation) -> None:
+    aggregator = federation.ledgers["aggregator"]
+    aggregator._sender._receipt_seconds = 0.2
+    with no_blocks(federation):
+        with pytest.raises(LedgerError, match="kept in the outbox and will be sent again"):
+            federation.open_round()
+        (entry,) = outbox_of(aggregator).entries()
+        assert entry.seen_at is None
+    assert aggregator.resend_lost() == 1
+    assert federation.reader.round_count() == 1
+
+
+def test_a_chain_that_goes_away_while_a_receipt_is_awaited_may_come_back(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregator = federation.ledgers["aggregator"]
+    receipt_of, absences = aggregator._rpc.receipt, iter(range(3))
+
+    def away(transaction: bytes) -> RawReceipt | None:
+        if next(absences, None) is not None:
+            raise LedgerError("no chain answers")
+        return receipt_of(transaction)
+
+    monkeypatch.setattr(aggregator._rpc, "receipt", away)
+    assert federation.open_round() == 1
+    assert next(absences, None) is None
+
+
+def test_a_nonce_that_was_taken_meanwhile_is_replaced(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregator = federation.ledgers["aggregator"]
+    aggregator.set_encryption_key(digest("first"))
+    next_nonce, taken = aggregator._sender._next_nonce, iter([0])
+    monkeypatch.setattr(aggregator._sender, "_next_nonce", lambda: next(taken, next_nonce()))
+    aggregator.set_encryption_key(digest("second"))
+    assert next(taken, None) is None
+    party = federation.reader.participant(aggregator.account_address)
+    assert party is not None
+    assert party.encryption_key == digest("second")
+    assert len(outbox_of(aggregator).entries()) == 2
+
+
+def test_a_writer_that_keeps_the_account_too_long_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "LOCK_SECONDS", 0.1)
+    first, second = (Outbox(tmp_path, 1, ACCOUNT) for _ in range(2))
+    held = pytest.raises(LedgerError, match=f"another process has held .*{ACCOUNT}")
+    with first.locked(), held, second.locked():
+        pass
+    with second.locked():
+        pass
+
+
+def test_the_outbox_is_its_owner_s_alone(tmp_path: Path) -> None:
+    Outbox(tmp_path / "outbox", 1, ACCOUNT)
+    assert (tmp_path / "outbox").stat().st_mode & 0o777 == 0o700
