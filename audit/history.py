@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chain.contract import Log
+from chain.events import Log
 from chain.ledger import LedgerEvent, LedgerReader
 from chain.membership import members
 from chain.types import DatasetState, DatasetVersion, LogPosition, Role

@@ -7,6 +7,7 @@ opened is one (docs/protocol.md, section 6). Without a key the audit does all th
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -19,12 +20,10 @@ from aggregator.replay import (
     private_folder,
 )
 from audit.history import RegistryHistory
-from audit.index import audit_index
 from audit.verify import (
     BLOBS,
     CHAIN_OF_MODELS,
     DATA_SETS,
-    INDEX,
     KEPT_UPDATES,
     MODELS,
     RECORDS,
@@ -45,13 +44,14 @@ from chain.errors import (
     BlobUnavailableError,
     DigestMismatchError,
     InvalidInputError,
+    LedgerError,
     UnfitRoundError,
     UnknownRoundError,
     VerificationError,
 )
 from chain.ledger import LedgerReader
 from chain.tensors import Schema, open_tensors
-from chain.types import DatasetVersion, Phase, Reason, RecordedUpdate
+from chain.types import DatasetVersion, Phase, Reason, RecordedUpdate, Round
 
 _FROM_THE_LEDGER = (CHAIN_OF_MODELS, RECORDS, DATA_SETS, VERDICTS, KEPT_UPDATES, WITNESSES)
 
@@ -59,6 +59,8 @@ _FROM_THE_LEDGER = (CHAIN_OF_MODELS, RECORDS, DATA_SETS, VERDICTS, KEPT_UPDATES,
 _WITHOUT_BLOB = frozenset(
     {Reason.BLOB_UNAVAILABLE, Reason.BLOB_DIGEST_MISMATCH, Reason.BLOB_TOO_LARGE}
 )
+# How often a round that moves on is read; each phase change takes a transaction at least.
+_READINGS = 5
 _BLOB_FAULTS = (BlobUnavailableError, VerificationError, InvalidInputError)
 
 
@@ -69,7 +71,6 @@ def audit_task(
     private_key: bytes | None = None,
     *,
     workdir: Path,
-    database_url: str | None = None,
     threads: int = 1,
     progress: ProgressCallback = lambda _: None,
 ) -> AuditReport:
@@ -80,10 +81,9 @@ def audit_task(
     (8) Every model hashes to its digest on the ledger, and has the round's schema.
     (9) With a key: admission and aggregation of every proposed round are repeated. A round that
         lacks a blob, or whose envelopes are not for this key, is left out.
-    (10) With a database: every row of the index is held against the chain.
 
-    A fault in one round does not keep the others from being audited. Nothing that an earlier
-    audit fetched is used.
+    Step (10), the index, is `audit.index.audit_index`. A fault in one round does not keep the
+    others from being audited. Nothing that an earlier audit fetched is used.
 
     Args:
         reader: The ledger.
@@ -91,7 +91,6 @@ def audit_task(
         task: The task's name.
         private_key: The auditor's X25519 key, 32 bytes, or None.
         workdir: A folder; what is fetched goes into its subfolder `audit`, and away at the end.
-        database_url: The aggregator's index in SQLAlchemy's form, or None.
         threads: How many threads aggregate; no digest depends on it.
         progress: Called as the audit moves on.
 
@@ -124,10 +123,6 @@ def audit_task(
     run = {*_FROM_THE_LEDGER, BLOBS, MODELS}
     if replay.complete:
         run.add(REPLAY)
-    if database_url is not None:
-        # (10) The index.
-        findings += audit_index(reader, database_url)
-        run.add(INDEX)
     return AuditReport.of(findings, run)
 
 
@@ -144,42 +139,55 @@ def read_evidence(
     if not numbers:
         message = f"expected a task of the ledger {reader.address}, found {task!r}: it has no round"
         raise UnknownRoundError(message)
-    history = RegistryHistory.read(reader, reader.head().number)
     rounds: list[RoundEvidence] = []
     for number in numbers:
         progress(Progress("ledger", len(rounds), len(numbers)))
-        rounds.append(read_round(reader, history, number))
+        rounds.append(_read_round(reader, number))
     progress(Progress("ledger", len(rounds), len(numbers)))
-    return tuple(rounds)
+    # Last, so that it knows of everything that came before any record.
+    history = RegistryHistory.read(reader, reader.head().number)
+    return tuple(_with_registries(evidence, history) for evidence in rounds)
 
 
-def read_round(reader: LedgerReader, history: RegistryHistory, number: int) -> RoundEvidence:
-    """Read all that the chain says of one round.
-
-    Raises:
-        UnknownRoundError: If the ledger has no such round.
-        LedgerError: If the chain cannot be read.
-    """
+def _read_round(reader: LedgerReader, number: int) -> RoundEvidence:
+    """Read a round; one that moves on meanwhile is read anew, so that all is of one moment."""
     round_ = reader.round(number)
-    records = reader.records(number)
+    for _ in range(_READINGS):
+        evidence = _read_once(reader, round_)
+        before, round_ = round_, reader.round(number)
+        if round_ == before:
+            return evidence
+    message = f"round {number} moved on during each of {_READINGS} readings: try again later"
+    raise LedgerError(message)
+
+
+def _read_once(reader: LedgerReader, round_: Round) -> RoundEvidence:
+    number = round_.number
     newest = round_.proposal.number if round_.proposal is not None else 0
     return RoundEvidence(
         chain_id=reader.chain_id,
         ledger=reader.address,
         round=round_,
-        records=records,
-        versions=tuple(_versions(history, recorded) for recorded in records),
-        active=frozenset(
-            recorded.record.hospital
-            for recorded in records
-            if history.is_active_hospital(recorded.record.hospital, recorded.position)
-        ),
+        records=reader.records(number),
+        versions=(),
+        active=frozenset(),
         verdicts=reader.verdicts(number, newest) if newest else (),
         attestations=reader.attestations(number, newest) if newest else (),
         disputants=tuple(
             dispute.witness for dispute in reader.disputes(number) if dispute.proposal == newest
         ),
     )
+
+
+def _with_registries(evidence: RoundEvidence, history: RegistryHistory) -> RoundEvidence:
+    """Add how hospitals and data sets stood when each record was made."""
+    active = frozenset(
+        recorded.record.hospital
+        for recorded in evidence.records
+        if history.is_active_hospital(recorded.record.hospital, recorded.position)
+    )
+    versions = tuple(_versions(history, recorded) for recorded in evidence.records)
+    return replace(evidence, versions=versions, active=active)
 
 
 def _versions(history: RegistryHistory, recorded: RecordedUpdate) -> tuple[DatasetVersion, ...]:

@@ -19,6 +19,7 @@ from pyhpke import AEADId, CipherSuite, KDFId, KEMId
 from chain import envelope as envelopes
 from chain.envelope import (
     CHUNK,
+    TAG,
     EnvelopeContext,
     EnvelopeHeader,
     envelope_size,
@@ -251,6 +252,13 @@ def test_a_header_with_a_wrong_member_is_malformed(desk: Desk, field: str, value
     members = {"context": "{}", "recipients": "[]", "size": '"1"'} | {field: value}
     text = ("{" + ",".join(f'"{key}":{members[key]}' for key in sorted(members)) + "}").encode()
     desk.envelope.write_bytes(b"FWENVLP1" + len(text).to_bytes(4, "big") + text)
+    assert desk.refusals() == {Reason.ENVELOPE_MALFORMED}
+
+
+def test_an_envelope_of_nothing_is_malformed(desk: Desk) -> None:
+    """It has no last chunk, so nothing would tell whether all of it is there."""
+    empty = with_header(lambda header: replace(header, size=0))(desk.seal(b"x"))
+    desk.envelope.write_bytes(empty[: -(1 + TAG)])
     assert desk.refusals() == {Reason.ENVELOPE_MALFORMED}
 
 
