@@ -2,14 +2,11 @@
 pragma solidity 0.8.37;
 
 import {Vm} from "./Vm.sol";
-import {DatasetRegistry} from "../DatasetRegistry.sol";
 import {IDatasetRegistry} from "../interfaces/IDatasetRegistry.sol";
+import {IImageAccess} from "../interfaces/IImageAccess.sol";
 import {IParticipantRegistry} from "../interfaces/IParticipantRegistry.sol";
 import {IRoundLedger} from "../interfaces/IRoundLedger.sol";
-import {ImageAccess} from "../ImageAccess.sol";
-import {ParticipantRegistry} from "../ParticipantRegistry.sol";
 import {Roles} from "../Roles.sol";
-import {RoundLedger} from "../RoundLedger.sol";
 
 /// @title A federation to test on
 /// @notice One steward, one aggregator, one researcher, three witnesses, four hospitals, each with
@@ -28,10 +25,10 @@ abstract contract Federation {
     bytes32 internal constant MODEL_BLOB = keccak256("model blob");
     bytes32 internal constant TASK = keccak256("lesions");
 
-    ParticipantRegistry internal participants;
-    DatasetRegistry internal datasets;
-    RoundLedger internal ledger;
-    ImageAccess internal access;
+    IParticipantRegistry internal participants;
+    IDatasetRegistry internal datasets;
+    IRoundLedger internal ledger;
+    IImageAccess internal access;
     address internal steward = vm.addr(1);
     address internal aggregator = vm.addr(2);
     address internal researcher = vm.addr(3);
@@ -46,13 +43,13 @@ abstract contract Federation {
 
     function setUp() public virtual {
         vm.warp(NOW);
-        participants = ParticipantRegistry(
+        participants = IParticipantRegistry(
             _deploy("ParticipantRegistry", abi.encode(steward, _keyOf(steward), "Steward"))
         );
-        datasets = DatasetRegistry(_deploy("DatasetRegistry", abi.encode(participants)));
+        datasets = IDatasetRegistry(_deploy("DatasetRegistry", abi.encode(participants)));
         bytes memory registries = abi.encode(participants, datasets);
-        ledger = RoundLedger(_deploy("RoundLedger", registries));
-        access = ImageAccess(_deploy("ImageAccess", registries));
+        ledger = IRoundLedger(_deploy("RoundLedger", registries));
+        access = IImageAccess(_deploy("ImageAccess", registries));
         _enroll(aggregator, Roles.AGGREGATOR);
         _enroll(researcher, Roles.RESEARCHER);
         (witnessKeys, witnesses) = _accounts(100, 3);

@@ -4,7 +4,6 @@ pragma solidity 0.8.37;
 import {Federation} from "./Federation.sol";
 import {IDatasetRegistry} from "../interfaces/IDatasetRegistry.sol";
 import {IImageAccess} from "../interfaces/IImageAccess.sol";
-import {ImageAccess} from "../ImageAccess.sol";
 import {MerkleTree} from "./MerkleTree.sol";
 import {Roles} from "../Roles.sol";
 
@@ -185,7 +184,7 @@ contract ImageAccessTest is Federation {
 
     function testTheRegistriesAndTheBlockOfDeploymentAreKept() public {
         vm.roll(77);
-        ImageAccess other = ImageAccess(
+        IImageAccess other = IImageAccess(
             _deploy("ImageAccess", abi.encode(participants, datasets))
         );
         _assert(address(other.participants()) == address(participants), "participants");

@@ -3,7 +3,6 @@ pragma solidity 0.8.37;
 
 import {Federation} from "./Federation.sol";
 import {IRoundLedger} from "../interfaces/IRoundLedger.sol";
-import {RoundLedger} from "../RoundLedger.sol";
 import {Roles} from "../Roles.sol";
 
 contract RoundsTest is Federation {
@@ -42,7 +41,7 @@ contract RoundsTest is Federation {
 
     function testTheRegistriesAndTheBlockOfDeploymentAreKept() public {
         vm.roll(77);
-        RoundLedger other = RoundLedger(
+        IRoundLedger other = IRoundLedger(
             _deploy("RoundLedger", abi.encode(participants, datasets))
         );
         _assert(address(other.participants()) == address(participants), "participants");
