@@ -139,7 +139,7 @@ def load_dataset(path: Path) -> CommittedDataset:
     if not path.is_file():
         raise InvalidInputError(f"{path}: expected a committed data set, found no file")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _from_arrays({key: arrays[key] for key in arrays.files})
     except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
         raise InvalidInputError(f"{path}: the data set is damaged: {error}") from error

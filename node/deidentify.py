@@ -20,6 +20,7 @@ hospital (methods 113101 and following of CID 7050 are not applied).
 import csv
 import hashlib
 import hmac
+import logging
 import os
 import re
 import warnings
@@ -367,8 +368,12 @@ def _check_secret(secret: bytes) -> None:
 def quoting_nothing(path: Path) -> Iterator[None]:
     """Turn whatever pydicom says about a file into an error that quotes nothing.
 
-    Its warnings and errors quote values, which may be a patient's name, so neither is passed on.
+    Its warnings, log entries and errors quote values, which may be a patient's name, so none of
+    them is passed on.
     """
+    log = logging.getLogger("pydicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -384,3 +389,5 @@ def quoting_nothing(path: Path) -> Iterator[None]:
             f"{path}: the DICOM file is damaged or of a form that cannot be read "
             f"({type(error).__name__})"
         ) from None
+    finally:
+        log.setLevel(level)

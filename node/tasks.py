@@ -142,7 +142,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 "pneumonia-2d",
                 "Is it pneumonia?",
                 {"CR", "DX", "OT"},
-                epochs=4,
+                epochs=6,
                 batch=32,
                 rate=5e-3,
             ),

@@ -1,0 +1,305 @@
+"""Patient identity is gone after de-identification: from real files, and wherever it is planted."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import MRImageStorage
+
+from chain.canonical import canonical_json
+from chain.digests import sha256
+from chain.errors import InvalidInputError
+from node.deidentify import (
+    PROFILE,
+    action_for,
+    deidentify,
+    deidentify_file,
+    hospital_secret,
+    read_instance,
+    replaced_uid,
+    report,
+)
+
+REAL_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+SECRET = b"\x07" * 32
+PLANTED = "QUIXOTE"
+TEXT_KINDS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
+
+# What pydicom's own files may be refused for: no DICOM preamble, or no kind of instance.
+UNREADABLE = {
+    "ExplVR_BigEndNoMeta.dcm",
+    "ExplVR_LitEndNoMeta.dcm",
+    "empty_charset_LEI.dcm",
+    "meta_missing_tsyntax.dcm",
+    "nested_priv_SQ.dcm",
+    "no_meta.dcm",
+    "rtstruct.dcm",
+}
+
+
+def real_files() -> list[Path]:
+    return sorted(p for p in REAL_FILES.rglob("*.dcm") if p.name not in UNREADABLE)
+
+
+def quiet(path: Path) -> FileDataset:
+    """Read a file with pydicom alone, decoding every value now."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(path)
+        list(elements(dataset))
+        return dataset
+
+
+def elements(dataset: Dataset) -> Iterator[DataElement]:
+    for element in dataset:
+        yield element
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from elements(item)
+
+
+def instance() -> FileDataset:
+    return read_instance(REAL_FILES / "MR_small.dcm")
+
+
+def written(dataset: FileDataset, folder: Path) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset.save_as(folder / "out.dcm", enforce_file_format=True)
+    return (folder / "out.dcm").read_bytes()
+
+
+@pytest.mark.parametrize("path", real_files(), ids=lambda path: path.name)
+def test_no_identity_of_a_real_file_is_left(path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.dcm"
+    deidentify_file(path, target, SECRET)
+    before, after = quiet(path), quiet(target)
+    for element in elements(after):
+        assert not element.tag.is_private
+        if action_for(element.tag) == "X":
+            assert element.keyword == "DeidentificationMethod"
+        if element.VR in {"DA", "DT", "TM", "PN"}:
+            assert str(element.value).replace("ANONYMIZED", "") in {
+                "",
+                "None",
+                "19000101",
+                "19000101000000",
+                "000000",
+            }
+    assert after.PatientIdentityRemoved == "YES"
+    assert after.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+    name = str(before.get("PatientName", ""))
+    for word in name.replace("^", " ").split():
+        if len(word) >= 4:
+            assert word.encode() not in target.read_bytes()
+    old_uids = {
+        str(element.value) for element in elements(before) if action_for(element.tag) == "U"
+    }
+    for uid in (uid for uid in old_uids if len(uid) >= 8):
+        assert uid.encode() not in target.read_bytes()
+
+
+def test_the_table_is_the_profile_of_hundreds_of_attributes() -> None:
+    rows = PROFILE.read_text().splitlines()[1:]
+    assert len(rows) > 600
+    assert action_for(Tag("PatientName")) == "Z"
+    assert action_for(Tag("PatientID")) == "D"
+    assert action_for(Tag("PatientAddress")) == "X"
+    assert action_for(Tag("StudyInstanceUID")) == "U"
+    assert action_for(Tag(0x60023000)) == "X"
+    assert action_for(Tag(0x50100020)) == "X"
+    assert action_for(Tag("Rows")) is None
+
+
+def test_the_names_in_the_table_are_those_of_the_dictionary() -> None:
+    for row in PROFILE.read_text().splitlines()[1:]:
+        tag, _, keyword = row.split(",")
+        if "x" not in tag and keyword_for_tag(int(tag, 16)):
+            assert tag_for_keyword(keyword) == int(tag, 16)
+
+
+def plantable() -> list[BaseTag]:
+    """Every attribute of the table that can hold a word."""
+    rows = [row.split(",") for row in PROFILE.read_text().splitlines()[1:]]
+    tags = [Tag(int(tag, 16)) for tag, _, _ in rows if "x" not in tag and tag > "0008"]
+    return [t for t in tags if keyword_for_tag(t) and dictionary_VR(t) in TEXT_KINDS]
+
+
+def test_a_word_planted_in_every_attribute_of_the_table_is_gone(tmp_path: Path) -> None:
+    dataset = instance()
+    tags = plantable()
+    assert len(tags) > 300
+    for tag in tags:
+        dataset.add(DataElement(tag, dictionary_VR(tag), PLANTED))
+    deidentify(dataset, SECRET)
+    assert PLANTED.encode() not in written(dataset, tmp_path)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    where=st.sampled_from(["PatientName", "OtherPatientNames", "PatientComments", "ImageComments"]),
+    depth=st.integers(0, 6),
+    word=st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=12, max_size=12),
+)
+def test_a_word_planted_at_any_depth_is_gone(
+    where: str, depth: int, word: str, tmp_path: Path
+) -> None:
+    dataset = instance()
+    inner = Dataset()
+    setattr(inner, where, word)
+    for _ in range(depth):
+        # A sequence that the profile keeps, so that its items have to be treated.
+        outer = Dataset()
+        outer.AnatomicRegionSequence = Sequence([inner])
+        inner = outer
+    dataset.AnatomicRegionSequence = Sequence([inner])
+    deidentify(dataset, SECRET)
+    assert word.encode() not in written(dataset, tmp_path)
+
+
+def test_private_and_unknown_attributes_are_removed(tmp_path: Path) -> None:
+    dataset = instance()
+    block = dataset.private_block(0x0045, "A SCANNER", create=True)
+    block.add_new(0x01, "LO", PLANTED)
+    dataset.add_new(0x00184FF0, "LO", PLANTED)
+    counts = deidentify(dataset, SECRET)
+    assert counts["private"] >= 2
+    assert counts["unlisted"] >= 1
+    assert PLANTED.encode() not in written(dataset, tmp_path)
+
+
+def test_overlays_curves_and_the_preamble_are_removed(tmp_path: Path) -> None:
+    dataset = instance()
+    dataset.preamble = PLANTED.encode().ljust(128, b"\0")
+    dataset.add_new(0x60024000, "LT", PLANTED)
+    dataset.add_new(0x60023000, "OW", PLANTED.encode().ljust(8, b"\0"))
+    dataset.add_new(0x50100020, "CS", PLANTED)
+    dataset.file_meta.SourceApplicationEntityTitle = PLANTED
+    dataset.file_meta.PrivateInformationCreatorUID = "1.2.3.4.5"
+    dataset.file_meta.PrivateInformation = PLANTED.encode().ljust(8, b"\0")
+    deidentify(dataset, SECRET)
+    assert PLANTED.encode() not in written(dataset, tmp_path)
+
+
+def test_an_echo_of_the_name_in_a_kept_attribute_is_removed(tmp_path: Path) -> None:
+    dataset = instance()
+    dataset.PatientName = "Quixote^Alonso"
+    dataset.Manufacturer = "Built for Alonso"
+    dataset.ManufacturerModelName = "Rocinante 3"
+    counts = deidentify(dataset, SECRET)
+    assert counts["echo"] == 1
+    assert "Manufacturer" not in dataset
+    assert dataset.ManufacturerModelName == "Rocinante 3"
+    assert b"Alonso" not in written(dataset, tmp_path)
+
+
+def test_uids_are_replaced_alike_everywhere_and_only_with_the_secret() -> None:
+    dataset = instance()
+    old = str(dataset.SOPInstanceUID)
+    reference = Dataset()
+    reference.ReferencedSOPInstanceUID = old
+    reference.ReferencedSOPClassUID = MRImageStorage
+    dataset.ReferencedImageSequence = Sequence([reference])
+    deidentify(dataset, SECRET)
+    new = str(dataset.SOPInstanceUID)
+    assert new == replaced_uid(old, SECRET) != replaced_uid(old, b"\x08" * 32)
+    assert new.startswith("2.25.")
+    assert len(new) <= 64
+    assert dataset.ReferencedImageSequence[0].ReferencedSOPInstanceUID == new
+    assert dataset.ReferencedImageSequence[0].ReferencedSOPClassUID == MRImageStorage
+    assert dataset.file_meta.MediaStorageSOPInstanceUID == new
+
+
+def test_the_pixels_stay_as_they_were() -> None:
+    dataset = instance()
+    before = dataset.PixelData
+    deidentify(dataset, SECRET)
+    assert dataset.PixelData == before
+
+
+def test_identity_burned_into_the_pixels_is_refused() -> None:
+    dataset = instance()
+    dataset.BurnedInAnnotation = "YES"
+    with pytest.raises(InvalidInputError, match="burned into its pixels"):
+        deidentify(dataset, SECRET)
+
+
+def test_a_file_that_is_no_dicom_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("PATIENT QUIXOTE" * 100)
+    with pytest.raises(InvalidInputError, match=r"notes\.txt: expected a DICOM file") as refusal:
+        read_instance(path)
+    assert "QUIXOTE" not in str(refusal.value)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_read_and_nothing_else(
+    data: st.DataObject, tmp_path: Path
+) -> None:
+    raw = bytearray((REAL_FILES / "MR_small.dcm").read_bytes()[:2000])
+    for _ in range(data.draw(st.integers(1, 5))):
+        raw[data.draw(st.integers(132, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path, target = tmp_path / "in.dcm", tmp_path / "out.dcm"
+    path.write_bytes(raw)
+    target.unlink(missing_ok=True)
+    try:
+        deidentify_file(path, target, SECRET)
+    except InvalidInputError:
+        assert not target.exists()
+
+
+def test_pydicoms_log_entries_and_warnings_that_quote_values_reach_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # This file holds a UID that pydicom quotes in a warning and a log entry.
+    deidentify_file(REAL_FILES / "badVR.dcm", tmp_path / "out.dcm", SECRET)
+    deidentify_file(REAL_FILES / "rtdose.dcm", tmp_path / "out.dcm", SECRET)
+    assert not caplog.records
+
+
+def test_sequences_nested_without_end_are_refused(tmp_path: Path) -> None:
+    dataset = instance()
+    inner = Dataset()
+    for _ in range(40):
+        outer = Dataset()
+        outer.AnatomicRegionSequence = Sequence([inner])
+        inner = outer
+    dataset.AnatomicRegionSequence = Sequence([inner])
+    written(dataset, tmp_path)
+    with pytest.raises(InvalidInputError, match="nested at most 32 deep"):
+        read_instance(tmp_path / "out.dcm")
+
+
+def test_the_report_counts_actions_and_quotes_nothing() -> None:
+    dataset = instance()
+    dataset.PatientName = "Quixote^Alonso"
+    found = report(1, deidentify(dataset, SECRET))
+    text = canonical_json(found.to_dict())
+    assert found.actions["U"] >= 3
+    assert b"uixote" not in text
+    assert found.digest() == sha256(text)
+    assert report(2, found.actions).digest() != found.digest()
+
+
+def test_the_hospitals_secret_is_drawn_once_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    assert hospital_secret(path) == hospital_secret(path)
+    assert len(hospital_secret(path)) == 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(b"short")
+    with pytest.raises(InvalidInputError, match="32 bytes, found 5"):
+        hospital_secret(path)

@@ -1,0 +1,291 @@
+"""Images come in as they are, and nothing that is no image comes in."""
+
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLSLossless, RLELossless
+
+from chain.errors import InvalidInputError
+from node.images import ImageSet, read_dicom, read_images, read_npz
+
+REAL_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+SECRET = b"\x07" * 32
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> Path:
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def images(n: int = 4, side: int = 28) -> np.ndarray:
+    return np.arange(n * side * side, dtype=np.uint8).reshape(n, side, side)
+
+
+def scan(number: int) -> FileDataset:
+    dataset = pydicom.dcmread(REAL_FILES / "MR_small.dcm")
+    dataset.SOPInstanceUID = f"1.2.3.{number}"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.PatientName = "Quixote^Alonso"
+    return dataset
+
+
+def hospital_folder(folder: Path, *datasets: FileDataset, key: str = "file") -> Path:
+    (folder / "series").mkdir(parents=True)
+    rows = [f"{key},label"]
+    for number, dataset in enumerate(datasets):
+        dataset.save_as(folder / "series" / f"{number}.dcm", enforce_file_format=True)
+        name = f"series/{number}.dcm" if key == "file" else dataset.SOPInstanceUID
+        rows.append(f"{name},{number % 2}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_folder_of_real_files_is_read_with_its_labels(tmp_path: Path) -> None:
+    found = read_dicom(hospital_folder(tmp_path / "in", scan(0), scan(1), scan(2)), SECRET)
+    assert found.images.shape == (3, 64, 64)
+    assert found.images.dtype == np.float32
+    assert found.labels.tolist() == [0, 1, 0]
+    assert found.modality == "MR"
+    assert found.report.instances == 3
+    assert np.array_equal(found.images[0], scan(0).pixel_array.astype(np.float32))
+
+
+def test_sources_name_instances_by_their_new_uid(tmp_path: Path) -> None:
+    found = read_dicom(hospital_folder(tmp_path / "in", scan(0)), SECRET)
+    assert found.sources[0].startswith("2.25.")
+
+
+def test_labels_may_go_by_instance(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0), scan(1), key="SOPInstanceUID")
+    assert read_images(folder, SECRET).labels.tolist() == [0, 1]
+
+
+def test_inverted_images_are_turned_so_that_brighter_is_more(tmp_path: Path) -> None:
+    inverted = scan(0)
+    inverted.PhotometricInterpretation = "MONOCHROME1"
+    found = read_dicom(hospital_folder(tmp_path / "in", scan(1), inverted), SECRET)
+    assert np.array_equal(found.images[1], found.images[0].max() - found.images[0])
+
+
+def test_an_image_without_a_label_is_refused_by_name(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    (folder / "labels.csv").write_text("file,label\n")
+    with pytest.raises(InvalidInputError, match=r"series/0\.dcm: there is no label"):
+        read_dicom(folder, SECRET)
+
+
+def test_a_label_without_an_image_is_refused(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    with (folder / "labels.csv").open("a") as table:
+        table.write("series/9.dcm,1\n")
+    with pytest.raises(InvalidInputError, match=r"no image for 'series/9\.dcm'"):
+        read_dicom(folder, SECRET)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "",
+        "name,label\n",
+        "file,label\nx,-1\n",
+        "file,label\nx,1.5\n",
+        "file,label\nx\n",
+        "file,label\nx,1\nx,1\n",
+        "file,label\nx,\u0663\n",
+    ],
+)
+def test_a_table_of_labels_in_another_form_is_refused(tmp_path: Path, table: str) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    (folder / "labels.csv").write_text(table)
+    with pytest.raises(InvalidInputError, match=r"labels\.csv"):
+        read_dicom(folder, SECRET)
+
+
+def test_a_file_that_is_no_dicom_is_refused_by_name(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    (folder / "letter.pdf").write_bytes(b"%PDF-1.7" + b"x" * 200)
+    with pytest.raises(InvalidInputError, match=r"letter\.pdf: expected a DICOM file"):
+        read_dicom(folder, SECRET)
+
+
+def test_hidden_files_and_indexes_are_passed_over(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / "DICOMDIR").write_bytes(b"x")
+    assert len(read_dicom(folder, SECRET).labels) == 1
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, directory: bool) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    elsewhere = hospital_folder(tmp_path / "elsewhere", scan(1))
+    (folder / "link").symlink_to(elsewhere if directory else elsewhere / "series" / "0.dcm")
+    with pytest.raises(InvalidInputError, match="leads out of the folder"):
+        read_dicom(folder, SECRET)
+
+
+def test_several_frames_are_refused(tmp_path: Path) -> None:
+    dataset = scan(0)
+    dataset.NumberOfFrames = 2
+    with pytest.raises(InvalidInputError, match="expected one frame, found 2"):
+        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
+
+
+def test_colour_is_refused(tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(REAL_FILES / "SC_rgb_small_odd.dcm")
+    with pytest.raises(InvalidInputError, match="expected a grey image, found RGB"):
+        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
+
+
+def test_an_instance_without_pixels_is_refused(tmp_path: Path) -> None:
+    dataset = scan(0)
+    del dataset.PixelData
+    with pytest.raises(InvalidInputError, match="without pixels"):
+        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
+
+
+def test_a_side_beyond_the_bound_is_refused_before_decoding(tmp_path: Path) -> None:
+    dataset = scan(0)
+    dataset.Rows = dataset.Columns = 65_535
+    with pytest.raises(InvalidInputError, match="sides of 1 to 4096 pixels, found 65535"):
+        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
+
+
+def test_truncated_pixels_are_refused(tmp_path: Path) -> None:
+    dataset = scan(0)
+    dataset.PixelData = dataset.PixelData[:100]
+    with pytest.raises(InvalidInputError, match=r"0\.dcm: .*damaged"):
+        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
+
+
+def test_a_transfer_syntax_without_a_decoder_is_refused_with_advice(tmp_path: Path) -> None:
+    dataset = scan(0)
+    dataset.PixelData = encapsulate([b"\0" * 64])
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    with pytest.raises(InvalidInputError, match=r"no decoder for JPEG-LS.*export"):
+        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
+
+
+def test_a_compression_with_a_decoder_is_read(tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(REAL_FILES / "MR_small_RLE.dcm")
+    assert dataset.file_meta.TransferSyntaxUID == RLELossless
+    found = read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
+    assert np.array_equal(found.images[0], scan(0).pixel_array.astype(np.float32))
+
+
+def test_two_sizes_in_one_folder_are_refused(tmp_path: Path) -> None:
+    small = scan(1)
+    small.Rows = small.Columns = 32
+    small.PixelData = scan(1).pixel_array[:32, :32].tobytes()
+    with pytest.raises(InvalidInputError, match="one modality and size"):
+        read_dicom(hospital_folder(tmp_path / "in", scan(0), small), SECRET)
+
+
+def test_an_archive_is_read_part_by_part(tmp_path: Path) -> None:
+    path = write_npz(
+        tmp_path / "a.npz",
+        train_images=images(4),
+        train_labels=np.array([[0], [1], [1], [0]], dtype=np.uint8),
+        test_images=images(2),
+        test_labels=np.array([1, 0]),
+    )
+    train: ImageSet = read_images(path, SECRET)
+    assert np.array_equal(train.images, images(4))
+    assert train.labels.tolist() == [0, 1, 1, 0]
+    assert train.labels.dtype == np.int64
+    assert train.sources[3] == "train_images[3]"
+    assert "not an official MedMNIST archive" in train.notes[0]
+    assert read_npz(path, "test").labels.tolist() == [1, 0]
+    with pytest.raises(InvalidInputError, match="val_images"):
+        read_npz(path, "val")
+    with pytest.raises(InvalidInputError, match="one of the parts train, val, test"):
+        read_npz(path, "all")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "told"),
+    [
+        (np.zeros((2, 28, 28, 3), np.uint8), np.zeros(2, np.uint8), "grey images"),
+        (np.zeros((2, 28, 5000), np.uint8), np.zeros(2, np.uint8), "sides of 1 to 4096"),
+        (np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8), "grey images"),
+        (np.zeros((2, 28, 28), np.uint8), np.zeros(3, np.uint8), "one whole number as label"),
+        (np.zeros((2, 28, 28), np.uint8), np.zeros(2), "one whole number as label"),
+        (np.zeros((2, 28, 28), np.uint8), np.array([0, -1]), "labels from 0"),
+        (np.full((2, 28, 28), np.nan), np.array([0, 1]), "finite images"),
+        (np.array([[["a"]], [["b"]]]), np.array([0, 1]), "expected numbers"),
+    ],
+)
+def test_arrays_of_another_form_are_refused(
+    tmp_path: Path, pixels: np.ndarray, labels: np.ndarray, told: str
+) -> None:
+    path = write_npz(tmp_path / "a.npz", train_images=pixels, train_labels=labels)
+    with pytest.raises(InvalidInputError, match=told):
+        read_npz(path, "train")
+
+
+def test_pickled_objects_are_refused_and_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, train_images=np.array([print], dtype=object), train_labels=np.array([1]))
+    with pytest.raises(InvalidInputError, match="expected numbers"):
+        read_npz(path, "train")
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def test_an_array_that_claims_to_be_larger_than_its_member_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_images.npy", npy_header((1 << 20, 28, 28)) + b"\0" * 100)
+        archive.writestr("train_labels.npy", npy_header((1 << 20,)) + b"\0" * 100)
+    with pytest.raises(InvalidInputError, match="fill the member"):
+        read_npz(path, "train")
+
+
+def test_a_zip_bomb_is_refused_by_its_directory(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train_images.npy", b"\0" * 100)
+    raw = path.read_bytes()
+    directory = raw.rindex(b"PK\x01\x02")
+    bomb = raw[: directory + 24] + struct.pack("<I", 0xF0000000) + raw[directory + 28 :]
+    path.write_bytes(bomb)
+    with pytest.raises(InvalidInputError, match="at most 2147483648 bytes in all"):
+        read_npz(path, "train")
+
+
+def test_an_archive_with_anything_else_in_it_is_refused(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz", train_images=images(), secrets=images())
+    with pytest.raises(InvalidInputError, match=r"secrets\.npy"):
+        read_npz(path, "train")
+
+
+@pytest.mark.parametrize("raw", [b"", b"PK\x03\x04", b"not a zip file at all"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(raw)
+    with pytest.raises(InvalidInputError, match=r"a\.npz: the archive is damaged"):
+        read_npz(path, "train")
+
+
+def test_flipped_bytes_in_an_archive_are_noticed(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz", train_images=images(), train_labels=np.zeros(4, np.uint8))
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"train_images.npy") + 60] ^= 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(InvalidInputError, match=r"a\.npz"):
+        read_npz(path, "train")
+
+
+def test_a_missing_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"expected a DICOM folder or an \.npz file"):
+        read_images(tmp_path / "nothing", SECRET)
