@@ -29,7 +29,7 @@ from chain import reverts
 from chain.errors import InvalidInputError, LedgerError
 
 TIMEOUT_SECONDS = 30.0
-MAX_BLOCKS_PER_QUERY = 2_000
+MAX_BLOCKS_PER_QUERY = 50_000
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 _PIECE = 1 << 16  # bytes
@@ -80,8 +80,12 @@ class Fees:
     priority_fee: int
 
 
-class RefusedTransactionError(LedgerError):
-    """The chain's node did not take a transaction. The reason is the node's own words."""
+class RefusedRequestError(LedgerError):
+    """The chain's node did not do what it was asked. The reason is the node's own words."""
+
+
+class LongAnswerError(LedgerError):
+    """The chain's node answered with more than 64 MiB."""
 
 
 class _BoundedAdapter(requests.adapters.HTTPAdapter):
@@ -107,7 +111,8 @@ class _BoundedAdapter(requests.adapters.HTTPAdapter):
             while piece := body.read1(_PIECE, decode_content=True):
                 content += piece
                 if len(content) > MAX_ANSWER_BYTES:
-                    raise requests.RequestException("the answer is too long")
+                    told = f"the chain answered with more than {MAX_ANSWER_BYTES} bytes"
+                    raise LongAnswerError(told)
                 if time.monotonic() > deadline:
                     raise requests.Timeout("the answer comes too slowly")
         except urllib3.exceptions.ReadTimeoutError as error:
@@ -138,6 +143,7 @@ class Rpc:
         # Without web3's middleware, which looks names up and asks for the chain at each call.
         self._eth = Web3(provider, middleware=()).eth
         self._chain_id: int | None = None
+        self._blocks_per_query = MAX_BLOCKS_PER_QUERY
 
     @property
     def chain_id(self) -> int:
@@ -197,7 +203,10 @@ class Rpc:
         from_block: int,
         to_block: int,
     ) -> Iterator[RawLog]:
-        """Yield logs in the order of the chain, asking for 2,000 blocks at a time.
+        """Yield logs in the order of the chain.
+
+        Nodes refuse to look through too many blocks at once, each beyond a number of its own:
+        the range is halved until this one is content.
 
         Args:
             addresses: The contracts whose logs are wanted.
@@ -205,16 +214,18 @@ class Rpc:
             from_block: First block.
             to_block: Last block, inclusive.
         """
-        for first in range(from_block, to_block + 1, MAX_BLOCKS_PER_QUERY):
-            query: FilterParams = {
-                "address": [cast("ChecksumAddress", address) for address in addresses],
-                "topics": [_hex(topic) if topic is not None else None for topic in topics],
-                "fromBlock": first,
-                "toBlock": min(first + MAX_BLOCKS_PER_QUERY - 1, to_block),
-            }
-            with self._asking():
-                found = [_raw_log(log) for log in self._eth.get_logs(query)]
+        first = from_block
+        while first <= to_block:
+            last = min(first + self._blocks_per_query - 1, to_block)
+            try:
+                found = self._logs(addresses, topics, first, last)
+            except (RefusedRequestError, LongAnswerError):
+                if last == first:
+                    raise
+                self._blocks_per_query = (last - first + 1) // 2
+                continue
             yield from sorted(found, key=lambda log: (log.block, log.log_index))
+            first = last + 1
 
     def transaction_count(self, address: str, block: BlockIdentifier) -> int:
         """Count an account's transactions: its next nonce."""
@@ -246,13 +257,13 @@ class Rpc:
         """Hand a signed transaction to the chain; one that it already knows is fine.
 
         Raises:
-            RefusedTransactionError: If the node does not take it.
+            RefusedRequestError: If the node does not take it.
             LedgerError: If the chain cannot be reached; it may have the transaction or not.
         """
         try:
             with self._asking():
                 self._eth.send_raw_transaction(HexBytes(raw))
-        except RefusedTransactionError as error:
+        except RefusedRequestError as error:
             if not any(word in str(error).lower() for word in _KNOWN_ALREADY):
                 raise
 
@@ -273,6 +284,18 @@ class Rpc:
             except TransactionNotFound:
                 return None
 
+    def _logs(
+        self, addresses: Sequence[str], topics: Sequence[bytes | None], first: int, last: int
+    ) -> list[RawLog]:
+        query: FilterParams = {
+            "address": [cast("ChecksumAddress", address) for address in addresses],
+            "topics": [_hex(topic) if topic is not None else None for topic in topics],
+            "fromBlock": first,
+            "toBlock": last,
+        }
+        with self._asking():
+            return [_raw_log(log) for log in self._eth.get_logs(query)]
+
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
         try:
@@ -280,7 +303,7 @@ class Rpc:
         except ContractLogicError as error:
             raise reverts.decode(_revert_data(error)) from error
         except Web3RPCError as error:
-            raise RefusedTransactionError(
+            raise RefusedRequestError(
                 f"the chain at {self.name} refused: {_told(error)}"
             ) from error
         # The causes below repeat the URL with its credentials.

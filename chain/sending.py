@@ -14,7 +14,7 @@ from eth_account.signers.local import LocalAccount
 
 from chain.errors import ContractRevertedError, LedgerError
 from chain.outbox import Outbox, OutboxEntry, SignedTransaction
-from chain.rpc import RawReceipt, RefusedTransactionError, Rpc
+from chain.rpc import RawReceipt, RefusedRequestError, Rpc
 
 SETTLE_SECONDS = 30.0
 GIVE_UP_SECONDS = 600.0
@@ -83,7 +83,7 @@ class Sender:
                 self._resend_lost()
                 self._try(to, data)
                 entry = self._sign_and_send(to, data, purpose)
-        except RefusedTransactionError as error:
+        except RefusedRequestError as error:
             told = f"{error}: {purpose}. Has the account {self.address} funds for the fee?"
             raise LedgerError(told) from error
         return self._wait_for_receipt(entry)
@@ -124,10 +124,12 @@ class Sender:
         return not entries or self._rpc.receipt(entries[-1].transaction.hash) is not None
 
     def _is_on_chain(self, entry: OutboxEntry) -> bool:
-        is_mined = self._rpc.receipt(entry.transaction.hash) is not None
-        if is_mined or entry.seen_at is not None:
-            self.outbox.mark_seen(entry.number, is_mined)
-        return is_mined or self._rpc.knows(entry.transaction.hash)
+        receipt = self._rpc.receipt(entry.transaction.hash)
+        if receipt is not None and not receipt.succeeded and entry.seen_at is None:
+            _log.error("failed in block %d: %s", receipt.block, entry.purpose)
+        if receipt is not None or entry.seen_at is not None:
+            self.outbox.mark_seen(entry.number, receipt is not None)
+        return receipt is not None or self._rpc.knows(entry.transaction.hash)
 
     def _resend(self, entry: OutboxEntry) -> bool:
         if not self._is_still_accepted(entry):
@@ -135,7 +137,7 @@ class Sender:
         self._fill_gap(entry.transaction.nonce)
         try:
             self._rpc.send(entry.transaction.raw)
-        except RefusedTransactionError:
+        except RefusedRequestError:
             # Fees may have risen beyond what it offers.
             self._sign_and_send_anew(entry, entry.transaction.nonce)
         _log.warning("sent again, for the chain had lost it: %s", entry.purpose)
@@ -193,7 +195,7 @@ class Sender:
             entry = self.outbox.add(transaction, to, data, purpose)
             try:
                 self._rpc.send(transaction.raw)
-            except RefusedTransactionError as error:
+            except RefusedRequestError as error:
                 self.outbox.remove(entry.number)
                 if not _is_nonce_race(error) or attempt == _NONCE_RACES - 1:
                     raise
@@ -271,6 +273,6 @@ class MissingContractError(LedgerError):
     """Where a contract should be there is none."""
 
 
-def _is_nonce_race(error: RefusedTransactionError) -> bool:
+def _is_nonce_race(error: RefusedRequestError) -> bool:
     told = str(error).lower()
     return "nonce too low" in told or "replacement transaction" in told

@@ -19,6 +19,7 @@ from chain.errors import (
 from chain.ledger import Ledger, LedgerReader
 from chain.membership import ROLE_IDS
 from chain.merkle import image_leaves, merkle_proof, merkle_root, verdicts_root
+from chain.rpc import RawLog, RefusedRequestError
 from chain.signing import update_struct_hash
 from chain.types import DatasetState, Outcome, Phase, Purpose, Reason, Role
 from tests.federation import (
@@ -666,10 +667,32 @@ def test_events_come_in_order_with_their_time_however_they_are_cut(
         "RoundLedger",
     }
 
-    monkeypatch.setattr("chain.rpc.MAX_BLOCKS_PER_QUERY", 3)
+    monkeypatch.setattr(federation.reader._rpc, "_blocks_per_query", 3)
     assert list(federation.reader.events(0, head.number)) == events
     tail = list(federation.reader.events(opened.position.block, head.number))
     assert tail == events[events.index(opened) :]
+
+
+def test_a_node_that_refuses_long_ranges_is_asked_for_shorter_ones(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = federation.reader.head().number
+    events = list(federation.reader.events(0, head))
+    rpc, asked = federation.reader._rpc, []
+    ask = rpc._logs
+
+    def impatient(addresses: Any, topics: Any, first: int, last: int) -> list[RawLog]:
+        asked.append(last - first + 1)
+        if last - first + 1 > 4:
+            raise RefusedRequestError("block range too large")
+        return ask(addresses, topics, first, last)
+
+    monkeypatch.setattr(rpc, "_logs", impatient)
+    assert list(federation.reader.events(0, head)) == events
+    assert max(asked[-3:]) <= 4
+    monkeypatch.setattr(rpc, "_logs", lambda *_: impatient(None, None, 0, 9))
+    with pytest.raises(RefusedRequestError):
+        list(federation.reader.events(0, head))
 
 
 # The chain itself

@@ -10,7 +10,7 @@ import pytest
 
 from chain import rpc
 from chain.errors import ContractRevertedError, LedgerError
-from chain.rpc import RefusedTransactionError, Rpc, public_name
+from chain.rpc import LongAnswerError, RefusedRequestError, Rpc, public_name
 
 ADDRESS = "0x" + "11" * 20
 
@@ -95,7 +95,7 @@ def test_an_answer_that_is_not_ethereum_s_is_told_so(content: bytes, status: int
 
 def test_an_endless_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc, "MAX_ANSWER_BYTES", 1_000_000)
-    with answering(without_end(b"x" * 65_536, 0.0)) as url, pytest.raises(LedgerError):
+    with answering(without_end(b"x" * 65_536, 0.0)) as url, pytest.raises(LongAnswerError):
         Rpc(url, timeout=30.0).block()
 
 
@@ -128,7 +128,7 @@ def test_a_transaction_that_the_chain_has_already_is_fine() -> None:
     for told in ("already known", "transaction already imported", "AlreadyKnown"):
         with answering(error(-32000, told)) as url:
             Rpc(url).send(b"\x02")
-    refused = pytest.raises(RefusedTransactionError, match="nonce too low")
+    refused = pytest.raises(RefusedRequestError, match="nonce too low")
     with answering(error(-32000, "nonce too low")) as url, refused:
         Rpc(url).send(b"\x02")
 
