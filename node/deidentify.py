@@ -38,10 +38,11 @@ from pydicom.datadict import dictionary_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from chain.canonical import canonical_json
 from chain.digests import sha256
@@ -53,6 +54,7 @@ BASIC_PROFILE = 1  # bit 0 of the profile set: DICOM code 113100 (docs/protocol.
 SECRET_SIZE = 32  # bytes
 MAX_FILE = 1 << 29  # bytes
 MAX_DEPTH = 32  # sequences in sequences
+_GREATEST_RATIO = 1032  # of inflated to deflated bytes (zlib, technical details)
 
 _METHOD = "Basic Application Confidentiality Profile"
 _IMPLEMENTATION = UID("2.25.190113100190113100190113100")
@@ -142,6 +144,13 @@ def read_instance(path: Path) -> FileDataset:
     if size > MAX_FILE:
         raise InvalidInputError(f"{path}: expected at most {MAX_FILE} bytes, found {size}")
     with quoting_nothing(path):
+        meta = read_file_meta_info(path)
+        inflated = size * _GREATEST_RATIO
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian and inflated > MAX_FILE:
+            raise InvalidInputError(
+                f"expected a deflated file of at most {MAX_FILE // _GREATEST_RATIO} bytes, found "
+                f"{size}; export it without deflation"
+            )
         dataset = dcmread(path)
         # pydicom decodes a value when it is first asked for: ask now, where errors are expected.
         _depth(dataset)

@@ -13,7 +13,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import MRImageStorage
+from pydicom.uid import UID, MRImageStorage
 
 from chain.canonical import canonical_json
 from chain.digests import sha256
@@ -186,7 +186,7 @@ def test_overlays_curves_and_the_preamble_are_removed(tmp_path: Path) -> None:
     dataset.add_new(0x60023000, "OW", PLANTED.encode().ljust(8, b"\0"))
     dataset.add_new(0x50100020, "CS", PLANTED)
     dataset.file_meta.SourceApplicationEntityTitle = PLANTED
-    dataset.file_meta.PrivateInformationCreatorUID = "1.2.3.4.5"
+    dataset.file_meta.PrivateInformationCreatorUID = UID("1.2.3.4.5")
     dataset.file_meta.PrivateInformation = PLANTED.encode().ljust(8, b"\0")
     deidentify(dataset, SECRET)
     assert PLANTED.encode() not in written(dataset, tmp_path)
@@ -260,6 +260,14 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else(
         deidentify_file(path, target, SECRET)
     except InvalidInputError:
         assert not target.exists()
+
+
+def test_a_deflated_file_that_could_burst_memory_is_refused(tmp_path: Path) -> None:
+    raw = (REAL_FILES / "image_dfl.dcm").read_bytes()
+    path = tmp_path / "bomb.dcm"
+    path.write_bytes(raw + b"\0" * 600_000)
+    with pytest.raises(InvalidInputError, match="without deflation"):
+        read_instance(path)
 
 
 def test_pydicoms_log_entries_and_warnings_that_quote_values_reach_nobody(
