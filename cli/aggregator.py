@@ -8,12 +8,10 @@ import typer
 
 from aggregator.rounds import RoundPlan, Step, open_round, run
 from aggregator.settings import AggregatorSettings
-from api.server import serve as serve_api
-from api.settings import Settings as ServerSettings
 from chain.canonical import canonical_json
 from chain.errors import InvalidInputError
 from chain.keystore import Identity
-from chain.reader import LedgerReader
+from chain.ledger import Ledger, LedgerReader
 from chain.types import Purpose, Role
 from chain.wire import to_json_dict
 from cli.command import command
@@ -82,7 +80,11 @@ def lead(
     identity: Identity,
     screen: Screen,
     rounds: Annotated[
-        int, typer.Option(help="Open rounds until the task has this many; 0 opens none.")
+        int,
+        typer.Option(
+            help="Open rounds until the task has this many, then end; 0 leads those that "
+            "`aggregator open` opened, until interrupted."
+        ),
     ] = 0,
     model: Model = None,
     rule: Rule = "trimmed_mean",
@@ -109,23 +111,29 @@ def lead(
     def told(step: Step) -> None:
         screen.say(f"round {step.round}: {step.action.value}: {step.told}")
 
+    settings = AggregatorSettings(keyring.work / "aggregator", threads, poll_seconds)
     with (
         blobs(federation) as store,
         replay_progress(screen) as progress,
         interruptible() as stop,
     ):
-        run(
-            ledger,
-            store,
-            plan,
-            rounds=rounds,
-            genesis=model,
-            private_key=identity.encryption_private_key,
-            settings=AggregatorSettings(keyring.work / "aggregator", threads, poll_seconds),
-            stop=stop,
-            told=told,
-            progress=progress,
-        )
+        while not stop.is_set():
+            if rounds or _leads(ledger, task):
+                run(
+                    ledger,
+                    store,
+                    plan,
+                    rounds=rounds,
+                    genesis=model,
+                    private_key=identity.encryption_private_key,
+                    settings=settings,
+                    stop=stop,
+                    told=told,
+                    progress=progress,
+                )
+            if rounds:
+                break
+            stop.wait(poll_seconds)
     screen.show({"task": task, "rounds": list(ledger.task_rounds(task))})
 
 
@@ -178,6 +186,10 @@ def serve(
 
     Example: fedwitness aggregator serve --key keys/relayer.json --password-file relayer.password
     """
+    # FastAPI takes a second, which no other command should wait for.
+    from api.server import serve as serve_api
+    from api.settings import Settings as ServerSettings
+
     federation.needs("rpc_url", "ledger", "image_access", "ipfs")
     if keyring.password_file is None:
         message = "the server runs unattended: give its password with --password-file"
@@ -199,6 +211,12 @@ def serve(
             origin=origin,
         )
     )
+
+
+def _leads(ledger: Ledger, task: str) -> bool:
+    """Tell whether the task has a round in work that this aggregator opened."""
+    active = ledger.active_round(task)
+    return active is not None and active.aggregator == ledger.account_address
 
 
 def _rule(name: str, trim: int) -> str:

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.index import Difference, compare
+from audit.index import audit_index
 from audit.replay import audit_task
-from audit.verify import INDEX, AuditReport, Finding
+from audit.verify import INDEX, AuditReport
 from chain.cid import Cid
 from chain.errors import InvalidInputError
 from chain.ledger import LedgerReader
@@ -21,7 +21,6 @@ from chain.types import Phase
 from chain.wire import from_hex
 from cli.command import FINDINGS, command
 from cli.connect import blobs, reader
-from cli.index import opened
 from cli.screen import Screen
 from cli.waiting import replay_progress
 from demo.federation import Federation
@@ -122,7 +121,7 @@ def audit_model(
 
 @app.command("index")
 @command
-def audit_index(
+def audit_database(
     *,
     database: Annotated[
         str, typer.Option(envvar="FEDWITNESS_DATABASE", help="The index's database.")
@@ -134,7 +133,7 @@ def audit_index(
 
     Example: fedwitness audit index --database sqlite:///index.db
     """
-    findings = _index_findings(reader(federation), database)
+    findings = audit_index(reader(federation), database)
     _show(AuditReport.of(findings, {INDEX}), screen)
 
 
@@ -162,7 +161,7 @@ def _audit(
             options = {"threads": threads, "workdir": workdir, "progress": progress}
             reports.append(audit_task(ledger, store, name, key, **options))  # type: ignore[arg-type]
     if database is not None:
-        reports.append(AuditReport.of(_index_findings(ledger, database), {INDEX}))
+        reports.append(AuditReport.of(audit_index(ledger, database), {INDEX}))
     _show(_together(reports), screen)
 
 
@@ -182,23 +181,6 @@ def _task_of(ledger: LedgerReader, model: bytes) -> str:
             return one.terms.task
     message = f"expected a final model of {ledger.address}, found 0x{model.hex()}: no round made it"
     raise InvalidInputError(message)
-
-
-def _index_findings(ledger: LedgerReader, database: str) -> list[Finding]:
-    with opened(database) as engine:
-        return [_index_finding(one) for one in compare(engine, ledger)]
-
-
-def _index_finding(one: Difference) -> Finding:
-    key = ", ".join(f"0x{part.hex()}" if isinstance(part, bytes) else str(part) for part in one.key)
-    subject = f"index, table {one.table}, row {key}"
-    column = f", column {one.column}" if one.column else ""
-    message = "the index does not say what the chain says: run `fedwitness index rebuild`"
-    return Finding(INDEX, subject + column, _text(one.expected), _text(one.found), message)
-
-
-def _text(value: object) -> str:
-    return f"0x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
 def _together(reports: Sequence[AuditReport]) -> AuditReport:

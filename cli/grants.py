@@ -14,7 +14,6 @@ from cli.connect import reader, writer
 from cli.screen import Screen
 from demo.federation import Federation
 from demo.parties import Keyring
-from node.dataset import load_dataset, prove_image
 
 SECONDS_PER_DAY = 86_400
 
@@ -71,6 +70,8 @@ def give(
     if image is not None:
         if dataset is None:
             raise typer.BadParameter("give the committed data set with --dataset")
+        from node.dataset import load_dataset, prove_image
+
         proven = prove_image(load_dataset(dataset), image)
         commitment, proof = proven.commitment, proven.proof
     ledger = writer(federation, keyring, identity)

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from chain.types import Role
 from cli.command import command
 from cli.screen import Screen
 from cli.waiting import interruptible
 from demo.federation import FILE_NAME, read_federation
-from demo.local import running, set_up, start_staff, stop
+from demo.local import running, set_up, start_aggregator, start_staff, stop
 
-HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
+HOSPITALS = tuple((f"hospital-{number}", Role.HOSPITAL) for number in (1, 2, 3))
 
 Folder = Annotated[Path, typer.Option("--folder", help="Holds everything that lasts.")]
 
@@ -21,9 +22,10 @@ def up(
     *,
     screen: Screen,
     folder: Folder = Path("runs/up"),
+    task: Annotated[str, typer.Option(help="The task that the aggregator leads.")] = "lesion-2d",
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running and return.")] = False,
 ) -> None:
-    """Start chain, IPFS node, contracts, server and witnesses, and say where they are.
+    """Start chain, IPFS node, contracts, server, aggregator and witnesses, and say where they are.
 
     What they keep lies in the folder: stopped and started again, they go on where they were.
     Identities for every role lie in FOLDER/keys, each with its password in NAME.password.
@@ -33,6 +35,7 @@ def up(
     try:
         with screen.remarks.status("starting"):
             local = start_staff(set_up(folder, HOSPITALS, screen.say), screen.say)
+            start_aggregator(local, task)
         data = {**read_federation(local.file).to_dict(), "federation": str(local.file)}
         screen.show(data)
         if not detach:

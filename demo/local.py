@@ -34,6 +34,7 @@ ETHER = 10**18
 ALLOWANCE_WEI = 100 * ETHER
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+POLL_SECONDS = 0.5  # asking costs little where chain and processes share a machine
 
 STEWARD, RELAYER, AGGREGATOR, AUDITOR = "steward", "relayer", "aggregator", "auditor"
 RESEARCHER = "researcher"
@@ -86,12 +87,14 @@ class LocalFederation:
         return IpfsBlobStore(self.addresses.ipfs)
 
 
-def set_up(folder: Path, hospitals: Iterable[str], say: Callable[[str], None]) -> LocalFederation:
+def set_up(
+    folder: Path, others: Iterable[tuple[str, Role]], say: Callable[[str], None]
+) -> LocalFederation:
     """Start the network, deploy the contracts and enrol the parties, as far as that is not done.
 
     Args:
         folder: Holds everything; made if missing.
-        hospitals: The hospitals' names.
+        others: Names and roles of parties besides the `STAFF`, such as hospitals.
         say: Told what goes on.
 
     Raises:
@@ -102,8 +105,7 @@ def set_up(folder: Path, hospitals: Iterable[str], say: Callable[[str], None]) -
     addresses = network.start(folder / "network")
     for notice in addresses.notices:
         say(notice)
-    roles = (*STAFF, *((name, Role.HOSPITAL) for name in hospitals))
-    cast = gather(folder / "keys", roles)
+    cast = gather(folder / "keys", (*STAFF, *others))
     for party in cast.parties.values():
         anvil.fund(addresses.rpc_url, party.address, ALLOWANCE_WEI)
     known = _deployed(folder, addresses.rpc_url, cast[STEWARD], say)
@@ -115,7 +117,7 @@ def set_up(folder: Path, hospitals: Iterable[str], say: Callable[[str], None]) -
 
 
 def start_staff(local: LocalFederation, say: Callable[[str], None]) -> LocalFederation:
-    """Start the REST server, the aggregator and the witnesses as processes of their own.
+    """Start the REST server and the witnesses as processes of their own.
 
     Returns:
         The federation with the server's address, which its file has now, too.
@@ -131,6 +133,14 @@ def start_staff(local: LocalFederation, say: Callable[[str], None]) -> LocalFede
         start_process(local, name, arguments)
     _wait_for_server(local)
     return local
+
+
+def start_aggregator(local: LocalFederation, task: str, *options: str) -> None:
+    """Start the aggregator of a task as a process of its own."""
+    often = ("--task", task, "--poll-seconds", str(POLL_SECONDS))
+    start_process(
+        local, AGGREGATOR, ("aggregator", "run", *local.options(AGGREGATOR), *often, *options)
+    )
 
 
 def start_process(local: LocalFederation, name: str, arguments: Iterable[str]) -> None:
@@ -214,11 +224,11 @@ def _server_port(local: LocalFederation) -> int:
 
 
 def _staff_commands(local: LocalFederation, port: int) -> Mapping[str, tuple[str, ...]]:
+    often = ("--poll-seconds", str(POLL_SECONDS))
     serve = ("--port", str(port), "--database", local.database_url)
     return {
         "server": ("aggregator", "serve", *local.options(RELAYER), *serve),
-        "aggregator": ("aggregator", "run", *local.options(AGGREGATOR)),
-        **{name: ("witness", "run", *local.options(name)) for name in WITNESSES},
+        **{name: ("witness", "run", *local.options(name), *often) for name in WITNESSES},
     }
 
 

@@ -40,6 +40,14 @@ class Keyring:
         """Where the party's signed transactions wait until the chain has them."""
         return self.work / "outbox"
 
+    def pseudonym_secret(self) -> bytes:
+        """Return the 32 random bytes that a hospital's pseudonyms are made with, once for all."""
+        path = self.work / "pseudonyms.secret"
+        if not path.exists():
+            with replacing(path) as file:
+                file.write(secrets.token_bytes(32))
+        return path.read_bytes()
+
     def unlock(self) -> Identity:
         """Decrypt the keys, asking for the password where no file gives it."""
         password = read_password(self.password_file, f"Password of {self.key}: ")

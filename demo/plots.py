@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def plot_rounds(
 
 
 def plot_examples(
-    path: Path, images: NDArray[np.float32], labels: NDArray[np.int64], data: DataReport
+    path: Path, images: NDArray[Any], labels: NDArray[np.int64], data: DataReport
 ) -> None:
     """Draw a strip of images as the model sees them, positive ones below, as PNG.
 

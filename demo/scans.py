@@ -23,6 +23,9 @@ SERIES = "FLAIR axial, SIMULATED LESIONS"
 _PRIVATE_GROUP = 0x0045
 _PRIVATE_CREATOR = "HOSPITAL ADMISSIONS"
 
+# Numbers from here on are of patients that no hospital has: the test set's.
+_FIRST_TEST_PATIENT = 1_000_000
+
 _FAMILY_NAMES = ("Abara", "Brandt", "Castellan", "Dvorak", "Eriksen", "Fontaine", "Grünwald")
 _GIVEN_NAMES = ("Amina", "Bruno", "Clara", "Dario", "Elin", "Farid", "Greta", "Henrik")
 _STREETS = ("Harbour Street", "Mill Lane", "Station Road", "Orchard Way")
@@ -44,6 +47,8 @@ SITES = (
     Site("delta", "Delta Regional Hospital", Scanner("Alpha", 0.10, 1.05, 0.060, 0.40, 1800)),
     Site("estuary", "Estuary General Hospital", Scanner("Beta", 0.07, 0.95, 0.045, 0.70, 1200)),
     Site("fjord", "Fjord Clinic", Scanner("Gamma", 0.05, 1.10, 0.035, 0.50, 2200)),
+    Site("gull", "Gull Island Infirmary", Scanner("Alpha", 0.06, 0.90, 0.050, 0.60, 1700)),
+    Site("heron", "Heron Street Hospital", Scanner("Beta", 0.09, 1.00, 0.040, 0.45, 1000)),
 )
 
 
@@ -99,8 +104,9 @@ def _write_folder(
 
 def _draw_file(atlas: Atlas, site: int, number: int, seed: int) -> tuple[FileDataset, bool]:
     rng = np.random.default_rng((seed, site, number))
-    # In the test set neighbours differ in their scanner: take the label from the next digit.
-    lesion = (number // len(SITES) if number >= 1_000_000 else number) % 2 == 1  # noqa: PLR2004
+    # In the test set neighbours differ in their scanner, and only then in their label.
+    turn = number // len(SITES) if number >= _FIRST_TEST_PATIENT else number
+    lesion = turn % 2 == 1
     scan = draw_scan(atlas, SITES[site].scanner, lesion, rng)
     dataset = _dicom_file(scan, SITES[site], (seed, site, number))
     _plant_identity(dataset, SITES[site], number, rng)
@@ -126,6 +132,7 @@ def _dicom_file(scan: Scan, site: Site, key: tuple[int, int, int]) -> FileDatase
     dataset.FrameOfReferenceUID = uid("frame")
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     dataset.Modality = "MR"
+    dataset.BurnedInAnnotation = "NO"
     dataset.Manufacturer = site.scanner.maker
     dataset.SeriesDescription = SERIES
     dataset.ScanningSequence, dataset.SequenceVariant = "IR", "SK"

@@ -1,0 +1,362 @@
+"""`fedwitness hospital`: keys, data sets, and taking part in rounds.
+
+What brings torch or pydicom along is imported by the commands that need it: they take seconds.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chain.errors import InvalidInputError
+from chain.keystore import Identity, create_identity, read_password
+from chain.ledger import LedgerReader
+from chain.types import DatasetState, Purpose, Role
+from chain.wire import from_hex, to_hex, to_json_dict
+from cli.command import command
+from cli.connect import reader, writer
+from cli.screen import Screen
+from cli.waiting import interruptible
+from demo.federation import Federation
+from demo.parties import Keyring
+
+if TYPE_CHECKING:
+    from node.dataset import CommittedDataset
+    from node.hospital import Hospital, Listener
+    from node.images import ImageSet
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Register data and train together with others (hospitals).\n\n"
+    "In this order: keygen, then a steward enrols you, init, register, and train-once or join.",
+)
+
+Data = Annotated[Path, typer.Option(help="A folder of DICOM with labels.csv, or an .npz file.")]
+Name = Annotated[str, typer.Option(help="The data set's name on the ledger; everyone reads it.")]
+Purposes = Annotated[
+    list[Purpose], typer.Option("--purpose", help="What it may be used for; repeat for more.")
+]
+Task = Annotated[str, typer.Option(help="The task's name, such as lesion-2d.")]
+Dataset = Annotated[
+    str | None, typer.Option(help="Which data set, where there are several.", show_default=False)
+]
+
+
+@app.command()
+@command
+def keygen(*, keyring: Keyring, screen: Screen) -> None:
+    """Make the keys of a hospital, or of any other party, in two encrypted files.
+
+    Give the address and the encryption key to a steward of the federation; keep the files.
+
+    Example: fedwitness hospital keygen --key keys/st-mary.json
+    """
+    password = read_password(keyring.password_file, f"New password of {keyring.key}: ")
+    identity = create_identity(keyring.key.parent, keyring.name, password)
+    screen.show({"address": identity.address, "encryption_key": to_hex(identity.encryption_key)})
+
+
+@app.command()
+@command
+def init(*, federation: Federation, keyring: Keyring, identity: Identity, screen: Screen) -> None:
+    """Check that the federation is within reach and knows this hospital, and make its secret.
+
+    The secret lies beside the key and makes the pseudonyms of its patients: back it up.
+
+    Example: fedwitness hospital init --key keys/st-mary.json --federation federation.json
+    """
+    if not reader(federation).is_active(identity.address, Role.HOSPITAL):
+        key = to_hex(identity.encryption_key)
+        message = (
+            f"{identity.address} is no active hospital of this federation: ask a steward for "
+            f"`fedwitness participants enroll {identity.address} --role HOSPITAL "
+            f"--encryption-key {key} --name NAME`"
+        )
+        raise InvalidInputError(message)
+    keyring.pseudonym_secret()
+    screen.show({"hospital": identity.address, "folder": str(keyring.work)})
+
+
+@app.command()
+@command
+def register(
+    *,
+    data: Data,
+    name: Name,
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+    purpose: Purposes = [Purpose.HEALTH_RESEARCH],  # noqa: B006 - Typer does not change it
+) -> None:
+    """Remove patient identity, commit to every image, and register the data set.
+
+    Only the commitments' root, counts and terms go to the ledger. Images stay here.
+
+    Example: fedwitness hospital register --data scans/ --name head-mri --key keys/st-mary.json
+    """
+    path = _datasets(keyring) / f"{name}.npz"
+    image_set = _read_images(data, keyring, screen)
+    dataset = _commit(path, name, image_set, frozenset(map(int, purpose)), screen=screen)
+    _register(dataset, image_set, federation, keyring, identity, screen=screen)
+
+
+@app.command()
+@command
+def supersede(
+    *,
+    version: Annotated[str, typer.Argument(help="The version that is corrected.")],
+    data: Data,
+    name: Name,
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+    purpose: Purposes = [Purpose.HEALTH_RESEARCH],  # noqa: B006 - Typer does not change it
+) -> None:
+    """Register a correction of a version, which no round takes any more from then on.
+
+    Example: fedwitness hospital supersede 0x5f… --name head-mri --data scans/
+    """
+    previous = from_hex(version, "version")
+    path = _datasets(keyring) / f"{name}-after-{previous.hex()[:16]}.npz"
+    image_set = _read_images(data, keyring, screen)
+    purposes = frozenset(map(int, purpose))
+    dataset = _commit(path, name, image_set, purposes, previous, screen=screen)
+    _register(dataset, image_set, federation, keyring, identity, screen=screen)
+
+
+@app.command()
+@command
+def withdraw(
+    *,
+    version: Annotated[str, typer.Argument(help="The version, 0x and 64 digits.")],
+    reason: Annotated[str, typer.Option(help="Why; everyone can read it.")],
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+) -> None:
+    """Withdraw a version from all rounds to come.
+
+    Example: fedwitness hospital withdraw 0x5f… --reason "consent revoked"
+    """
+    ledger = writer(federation, keyring, identity)
+    receipt = ledger.withdraw(from_hex(version, "version"), reason)
+    screen.show({"withdrawn": version, "block": receipt.block})
+
+
+@app.command()
+@command
+def train_once(
+    *,
+    task: Task,
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+    dataset: Dataset = None,
+) -> None:
+    """Take part in the task's open round: fetch, train, seal, sign, send, until it is recorded.
+
+    Interrupted anywhere and called again, it goes on where it stopped.
+
+    Example: fedwitness hospital train-once --task lesion-2d --key keys/st-mary.json
+    """
+    from node.hospital import take_part
+
+    with _hospital(federation, keyring, identity, dataset) as hospital:
+        found = hospital.client.active_round(task)
+        if found is None:
+            message = f"task {task} has no open round now: wait for one with `hospital join`"
+            raise InvalidInputError(message)
+        with _listening(screen) as listener:
+            part = take_part(hospital, found.round.number, listener)
+    screen.show({"round": part.round, "record": to_json_dict(part.record)})
+
+
+@app.command()
+@command
+def join(
+    *,
+    task: Task,
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+    dataset: Dataset = None,
+) -> None:
+    """Take part in one round of a task after another, until interrupted.
+
+    Example: fedwitness hospital join --task lesion-2d --key keys/st-mary.json
+    """
+    from node.hospital import follow
+
+    with (
+        _hospital(federation, keyring, identity, dataset) as hospital,
+        _listening(screen) as listener,
+        interruptible() as stop,
+    ):
+        rounds = follow(hospital, task, stop.is_set, listener)
+    screen.show({"rounds": rounds})
+
+
+@app.command()
+@command
+def status(*, federation: Federation, keyring: Keyring, identity: Identity, screen: Screen) -> None:
+    """Show what the ledger holds of this hospital: its standing, its data sets, its verdicts.
+
+    Example: fedwitness hospital status --key keys/st-mary.json
+    """
+    ledger = reader(federation)
+    party = ledger.participant(identity.address)
+    screen.show(
+        {
+            "hospital": None if party is None else to_json_dict(party),
+            "folder": str(keyring.work),
+            "versions": [
+                {
+                    "version": to_hex(one.version),
+                    "state": one.state.name,
+                    "images": one.images,
+                    "purposes": sorted(one.purposes),
+                }
+                for one in ledger.dataset_versions(identity.address)
+            ],
+            "updates": _updates(ledger, identity.address),
+        }
+    )
+
+
+def _datasets(keyring: Keyring) -> Path:
+    folder = keyring.work / "datasets"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _read_images(data: Path, keyring: Keyring, screen: Screen) -> "ImageSet":
+    from node.images import read_dicom, read_npz
+
+    secret = keyring.pseudonym_secret()
+    if not data.is_dir():
+        return read_npz(data, "train")
+    with screen.progress() as bars:
+        bar = bars.add_task("removing identity", total=sum(1 for _ in data.rglob("*.dcm")) or None)
+        return read_dicom(data, secret, lambda: bars.advance(bar))
+
+
+def _commit(
+    path: Path,
+    name: str,
+    image_set: "ImageSet",
+    purposes: frozenset[int],
+    previous: bytes = bytes(32),
+    *,
+    screen: Screen,
+) -> "CommittedDataset":
+    from node.dataset import commit_images
+
+    with screen.progress() as bars:
+        bar = bars.add_task("committing", total=len(image_set.labels))
+        return commit_images(path, name, image_set, purposes, previous, lambda: bars.advance(bar))
+
+
+def _register(
+    dataset: "CommittedDataset",
+    image_set: "ImageSet",
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    *,
+    screen: Screen,
+) -> None:
+    from node.dataset import register as register_version
+
+    ledger = writer(federation, keyring, identity)
+    version = register_version(dataset, ledger, identity.address)
+    for note in image_set.notes:
+        screen.say(note)
+    screen.show(
+        {
+            "version": to_hex(version),
+            "images": dataset.terms.images,
+            "modality": dataset.terms.modality,
+            "deidentification": image_set.report.to_dict(),
+        }
+    )
+
+
+@contextmanager
+def _hospital(
+    federation: Federation, keyring: Keyring, identity: Identity, name: str | None
+) -> Iterator["Hospital"]:
+    from node.client import RestClient
+    from node.hospital import Hospital
+
+    federation.needs("api_url")
+    ledger = reader(federation)
+    dataset, version = _active_dataset(ledger, identity.address, _datasets(keyring), name)
+    with RestClient(federation.api_url, identity, ledger.chain_id, ledger.address) as client:
+        yield Hospital(identity, keyring.work, client, dataset, version, ledger)
+
+
+def _active_dataset(
+    ledger: LedgerReader, hospital: str, folder: Path, name: str | None
+) -> tuple["CommittedDataset", bytes]:
+    """Find the data set that the ledger has as active, and its version."""
+    from node.dataset import load_dataset
+
+    versions = {
+        one.merkle_root: one.version
+        for one in ledger.dataset_versions(hospital)
+        if one.state is DatasetState.ACTIVE
+    }
+    kept = [load_dataset(path) for path in sorted(folder.glob("*.npz"))]
+    found = [
+        one for one in kept if one.terms.merkle_root in versions and name in {None, one.terms.name}
+    ]
+    if len(found) != 1:
+        names = ", ".join(sorted(one.terms.name for one in found)) or "none"
+        message = (
+            f"expected one active data set in {folder}, found {names}: register one with "
+            "`hospital register`, or choose one with --dataset"
+        )
+        raise InvalidInputError(message)
+    return found[0], versions[found[0].terms.merkle_root]
+
+
+@contextmanager
+def _listening(screen: Screen) -> Iterator["Listener"]:
+    """Show the steps of taking part, and training as a bar."""
+    from node.hospital import STEPS, Listener
+
+    with screen.progress() as bars:
+        steps = bars.add_task(STEPS[0], total=len(STEPS))
+        training = bars.add_task("epochs", total=None, visible=False)
+        yield Listener(
+            on_step=lambda step: bars.update(steps, description=step, completed=STEPS.index(step)),
+            on_epoch=lambda one: bars.update(
+                training, completed=one.epoch, total=one.epochs, visible=one.epoch < one.epochs
+            ),
+        )
+
+
+def _updates(ledger: LedgerReader, hospital: str) -> list[dict[str, object]]:
+    """List the hospital's records with what became of them."""
+    found: list[dict[str, object]] = []
+    for number in range(1, ledger.round_count() + 1):
+        if all(one.record.hospital != hospital for one in ledger.records(number)):
+            continue
+        proposal = ledger.round(number).proposal
+        verdicts = () if proposal is None else ledger.verdicts(number, proposal.number)
+        said = next((one for one in verdicts if one.hospital == hospital), None)
+        found.append(
+            {
+                "round": number,
+                "outcome": None if said is None else said.outcome.name,
+                "reason": None if said is None else said.reason.name,
+            }
+        )
+    return found
