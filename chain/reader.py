@@ -5,7 +5,6 @@ Everything is read from the chain; nothing but what can never change is remember
 
 import functools
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +80,7 @@ class LedgerReader:
         self._rpc = Rpc(rpc_url)
         self._ledger = Contract(self._rpc, "RoundLedger", checked_address(ledger_address))
         self._image_access = checked_address(image_access) if image_access is not None else None
-        self._openings: OrderedDict[int, _Opening] = OrderedDict()
+        self._openings: dict[int, _Opening] = {}
 
     @property
     def chain_id(self) -> int:
@@ -374,10 +373,9 @@ class LedgerReader:
         if known is not None and self._is_still_there(known):
             return known
         opening = self._find_opening(number)
+        if len(self._openings) >= _REMEMBERED_ROUNDS:
+            self._openings.clear()
         self._openings[number] = opening
-        self._openings.move_to_end(number)
-        if len(self._openings) > _REMEMBERED_ROUNDS:
-            self._openings.popitem(last=False)
         return opening
 
     def _is_still_there(self, opening: _Opening) -> bool:
