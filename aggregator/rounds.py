@@ -242,6 +242,8 @@ def run(
 
     while not stop.is_set():
         try:
+            # A chain that was killed may have forgotten the very round that is waited for.
+            ledger.resend_lost()
             active = ledger.active_round(plan.task)
             if active is not None and active == settled:
                 stop.wait(settings.poll_seconds)
