@@ -89,7 +89,7 @@ class Running:
         location: str,
         is_so: Callable[[dict[str, Any]], bool],
     ) -> dict[str, Any]:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while time.monotonic() < end:
             upload = self.http.get(location, headers=session).json()
             if is_so(upload):

@@ -109,7 +109,7 @@ def _answers(port: int) -> bool:
 
 
 def _wait_for(is_so: Any) -> None:
-    end = time.monotonic() + 50
+    end = time.monotonic() + 120
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -16,7 +16,7 @@ from tests.memory_blobs import MemoryBlobStore
 PROBLEM = "application/problem+json"
 
 
-def raw(server: Running, *pieces: bytes, patience: float = 5.0) -> bytes:
+def raw(server: Running, *pieces: bytes, patience: float = 20.0) -> bytes:
     """Send bytes as they are and return the answer's beginning."""
     with socket.create_connection(("127.0.0.1", server.settings.port), patience) as connection:
         for piece in pieces:
@@ -79,7 +79,7 @@ def test_more_requests_than_the_server_takes_are_turned_away(
 ) -> None:
     with running(tmp_path, ledger, blobs, max_requests=1) as server:
         waiting = b"POST /v1/auth/nonce HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", server.settings.port), 5) as connection:
+        with socket.create_connection(("127.0.0.1", server.settings.port), 20) as connection:
             connection.sendall(waiting)
             time.sleep(0.2)
             answer = server.http.get("/healthz")
@@ -110,11 +110,11 @@ def test_a_body_that_drips_is_refused(
     with running(tmp_path, ledger, blobs, body_total_seconds=0.3) as server:
         head = b"POST /v1/auth/nonce HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
         began = time.monotonic()
-        with socket.create_connection(("127.0.0.1", server.settings.port), 5) as connection:
+        with socket.create_connection(("127.0.0.1", server.settings.port), 20) as connection:
             connection.sendall(head)
             connection.settimeout(0.1)
             answer = b""
-            while not answer and time.monotonic() < began + 5:
+            while not answer and time.monotonic() < began + 20:
                 try:
                     connection.sendall(b"{")
                     answer = connection.recv(65536)
