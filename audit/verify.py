@@ -201,20 +201,21 @@ def verify_round(evidence: RoundEvidence) -> list[Finding]:
 
 
 def verify_chain_of_models(rounds: Sequence[RoundEvidence]) -> Iterator[Finding]:
-    """Check that each round's base model is the task's last final one (step 1)."""
-    last: bytes | None = None
+    """Check that each round's base model, and its blob, are the task's last final ones (step 1)."""
+    last: Proposal | None = None
     for evidence in rounds:
-        base = evidence.round.terms.base_model
-        if last is not None and base != last:
-            yield Finding(
-                CHAIN_OF_MODELS,
-                f"{evidence.name}, base model",
-                last.hex(),
-                base.hex(),
-                "the round started from another model than the task's last final one",
-            )
+        terms = evidence.round.terms
+        if last is not None:
+            for what, expected, found in (
+                ("base model", last.model, terms.base_model),
+                ("blob of the base model", last.model_blob, terms.base_blob),
+            ):
+                if found != expected:
+                    subject = f"{evidence.name}, {what}"
+                    message = "the round did not start from the task's last final model"
+                    yield Finding(CHAIN_OF_MODELS, subject, expected.hex(), found.hex(), message)
         if evidence.round.phase is Phase.FINAL and evidence.round.proposal is not None:
-            last = evidence.round.proposal.model
+            last = evidence.round.proposal
 
 
 def compare_replay(

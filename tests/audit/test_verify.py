@@ -111,7 +111,7 @@ def final_round(number: int) -> RoundEvidence:
         task="lesion",
         purpose=6,
         base_model=digest(f"model {number - 1}"),
-        base_blob=digest("base blob"),
+        base_blob=digest(f"model blob {number - 1}"),
         schema=digest("schema"),
         rule='{"name":"fed_avg","params":{}}',
         min_updates=2,
@@ -122,7 +122,7 @@ def final_round(number: int) -> RoundEvidence:
     )
     verdicts = (verdict(NORTH), verdict(SOUTH))
     root = verdicts_root(number, verdicts)
-    proposal = Proposal(1, digest(f"model {number}"), digest("model blob"), root)
+    proposal = Proposal(1, digest(f"model {number}"), digest(f"model blob {number}"), root)
     round_ = Round(
         number=number,
         phase=Phase.FINAL,
@@ -151,7 +151,7 @@ def final_round(number: int) -> RoundEvidence:
 
 
 GOOD = final_round(2)
-PROPOSAL = Proposal(1, digest("model 2"), digest("model blob"), verdicts_root(2, GOOD.verdicts))
+PROPOSAL = Proposal(1, digest("model 2"), digest("model blob 2"), verdicts_root(2, GOOD.verdicts))
 NORTHS = f"round 2, record of {NORTH}"
 NORTHS_DATA = f"{NORTHS}, data set {version(NORTH).version.hex()}"
 
@@ -300,7 +300,10 @@ def test_a_second_record_of_a_hospital_is_found() -> None:
 
 def test_a_round_that_starts_from_another_model_is_found() -> None:
     findings = verify_task([final_round(1), final_round(3)])
-    assert told(findings) == {(CHAIN_OF_MODELS, "round 3, base model")}
+    assert told(findings) == {
+        (CHAIN_OF_MODELS, "round 3, base model"),
+        (CHAIN_OF_MODELS, "round 3, blob of the base model"),
+    }
     assert (findings[0].expected, findings[0].found) == (
         digest("model 1").hex(),
         digest("model 2").hex(),

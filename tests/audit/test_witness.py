@@ -268,6 +268,27 @@ def test_an_ipfs_node_that_does_not_answer_is_never_a_reason_to_dispute(
     assert watch.said() == [Said.ATTESTED]
 
 
+def test_an_ipfs_node_that_goes_away_before_the_model_is_fetched_is_no_reason_either(
+    training: Training, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposed(training)
+    model, has = model_blob(training), training.blobs.has
+    block = training.blobs.blocks.pop(model)
+
+    def gone_by_then(cid: Cid) -> bool:
+        if cid == model:
+            raise BlobUnavailableError("no IPFS node answers")
+        return has(cid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.blobs, "has", gone_by_then)
+        for _ in range(2):
+            assert watch.said() == [Said.WAITED]
+            watch.now += 10 * PATIENCE
+    training.blobs.blocks[model] = block
+    assert watch.said() == [Said.ATTESTED]
+
+
 def test_evidence_that_cannot_be_stored_yet_delays_the_dispute(
     training: Training, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
