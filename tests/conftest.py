@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from chain.devnet.anvil import start_anvil, stop_anvil
 from chain.devnet.ipfs import start_ipfs, stop_ipfs
 from chain.devnet.ports import free_port
 from tests.federation import Federation, connect, found_federation, unchanged
+
+# A busy machine must not fail a property: the number of examples bounds its time.
+settings.register_profile("fedwitness", deadline=None)
+settings.load_profile("fedwitness")
 
 
 @pytest.fixture(scope="session")
