@@ -26,11 +26,7 @@ from cli.waiting import replay_progress
 from demo.federation import Federation
 from demo.parties import Keyring
 
-app = typer.Typer(
-    help="Check everything that a federation claims, from chain and IPFS alone.\n\n"
-    "Exit code 0: all is as it should be. 1: there are findings, each named. 2: chain or IPFS "
-    "cannot be reached.",
-)
+app = typer.Typer()
 
 Database = Annotated[
     str | None,
@@ -55,9 +51,12 @@ def audit(
     database: Database = None,
     threads: Threads = 1,
 ) -> None:
-    """Audit every task of a ledger, or one.
+    """Check everything that a federation claims, from chain and IPFS alone.
 
     Without a key all is checked but the replay, for which an auditor's key is needed.
+
+    Exit code 0: all is as it should be. 1: there are findings, each named. 2: chain or IPFS cannot
+    be reached.
 
     Example: fedwitness audit --rpc http://127.0.0.1:8545 --ipfs /ip4/127.0.0.1/tcp/5001
     --ledger 0x… --json
