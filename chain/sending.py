@@ -234,12 +234,10 @@ class Sender:
         while time.monotonic() < deadline:
             try:
                 receipt = self._receipt_or_resend(entry)
-                if receipt is not None:
-                    return self._checked(entry, receipt)
-            except ContractRevertedError:
-                raise
             except LedgerError as error:
-                problem = error
+                problem, receipt = error, None
+            if receipt is not None:
+                return self._checked(entry, receipt)
             time.sleep(pause)
             pause = min(2 * pause, _SLOWEST_POLL_SECONDS)
         raise LedgerError(

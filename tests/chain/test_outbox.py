@@ -301,6 +301,20 @@ def test_a_transaction_that_fails_when_it_is_mined_tells_why(federation: Federat
             recorded.result(20)
 
 
+def test_a_transaction_that_fails_without_a_reason_says_so_at_once(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, ledger = federation.open_round(), federation.ledgers[HOSPITALS[0]]
+    record = federation.record(HOSPITALS[0], number)
+    monkeypatch.setattr(ledger._rpc, "call", lambda *_, **__: b"")
+    with no_blocks(federation), ThreadPoolExecutor(1) as writer:
+        recorded = writer.submit(ledger.record_update, record)
+        assert wait_until(lambda: waiting_transactions(federation) == 1, seconds=20)
+        federation.pass_time(7200)
+        with pytest.raises(LedgerError, match="took the fee and failed in block"):
+            recorded.result(20)
+
+
 def test_a_transaction_that_is_not_mined_in_time_is_kept(federation: Federation) -> None:
     aggregator = federation.ledgers["aggregator"]
     aggregator._sender._receipt_seconds = 0.2
