@@ -261,6 +261,8 @@ def run(
                 return
         except ContractRevertedError:
             raise
+        except UnknownRoundError as error:
+            step, current = Step(current or 0, Action.WAITED_FOR_NETWORK, str(error)), None
         except (LedgerError, BlobUnavailableError) as error:
             step = Step(current or 0, Action.WAITED_FOR_NETWORK, str(error))
         if step != last:

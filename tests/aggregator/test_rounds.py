@@ -300,6 +300,26 @@ def test_the_loop_goes_on_in_a_round_that_it_finds(training: Training) -> None:
     assert [step.action for step in steps] == [Action.PROPOSED, Action.FINAL]
 
 
+def test_the_loop_goes_on_where_the_chain_forgot_the_round(training: Training) -> None:
+    rpc = training.federation.rpc
+    snapshots = [rpc("evm_snapshot")]
+
+    def others_act(step: Step) -> None:
+        if step.action is Action.OPENED and snapshots:
+            rpc("evm_revert", snapshots.pop())
+        elif step.action is Action.WAITED_FOR_RECORDS:
+            training.send_all(step.round)
+        _attest(training, step)
+
+    steps = training.run(1, others_act)
+    assert [step.action for step in steps] == [
+        Action.OPENED,
+        Action.WAITED_FOR_RECORDS,
+        Action.PROPOSED,
+        Action.FINAL,
+    ]
+
+
 def _attest(training: Training, step: Step) -> None:
     if step.action is Action.PROPOSED:
         training.attest(step.round)
