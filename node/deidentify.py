@@ -21,7 +21,6 @@ import csv
 import hashlib
 import hmac
 import logging
-import os
 import re
 import warnings
 from collections import Counter
@@ -200,21 +199,6 @@ def deidentify_file(source: Path, target: Path, secret: bytes) -> Counter[str]:
         with replacing(target) as file:
             dataset.save_as(file, enforce_file_format=True)
     return counts
-
-
-def hospital_secret(path: Path) -> bytes:
-    """Return the hospital's secret for `deidentify`, drawn and kept (mode 0600) at first use.
-
-    Raises:
-        InvalidInputError: If the file holds anything but 32 bytes.
-        OSError: If it cannot be read or written.
-    """
-    if not path.exists():
-        with replacing(path) as file:
-            file.write(os.urandom(SECRET_SIZE))
-    secret = path.read_bytes()
-    _check_secret(secret)
-    return secret
 
 
 def replaced_uid(uid: str, secret: bytes) -> str:

@@ -70,17 +70,6 @@ class ImageSet:
     notes: tuple[str, ...] = ()
 
 
-def read_images(path: Path, secret: bytes) -> ImageSet:
-    """Read a folder of DICOM, or the training part of an ``.npz`` archive.
-
-    Raises:
-        InvalidInputError: If the path is neither, or see `read_dicom` and `read_npz`.
-    """
-    if path.is_dir():
-        return read_dicom(path, secret)
-    return read_npz(path, "train")
-
-
 def read_npz(path: Path, part: str, modality: str = "OT") -> ImageSet:
     """Read one part of an archive in MedMNIST's form: grey images and one label for each.
 
@@ -96,7 +85,7 @@ def read_npz(path: Path, part: str, modality: str = "OT") -> ImageSet:
     if part not in PARTS:
         raise InvalidInputError(f"expected one of the parts {', '.join(PARTS)}, found {part!r}")
     if not path.is_file():
-        raise InvalidInputError(f"{path}: expected a DICOM folder or an .npz file, found neither")
+        raise InvalidInputError(f"{path}: expected an .npz file, found none")
     if path.stat().st_size > MAX_ARCHIVE:
         raise InvalidInputError(f"{path}: expected an archive of at most {MAX_ARCHIVE} bytes")
     try:

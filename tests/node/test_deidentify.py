@@ -23,7 +23,6 @@ from node.deidentify import (
     action_for,
     deidentify,
     deidentify_file,
-    hospital_secret,
     read_instance,
     replaced_uid,
     report,
@@ -301,13 +300,3 @@ def test_the_report_counts_actions_and_quotes_nothing() -> None:
     assert b"uixote" not in text
     assert found.digest() == sha256(text)
     assert report(2, found.actions).digest() != found.digest()
-
-
-def test_the_hospitals_secret_is_drawn_once_and_private(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    assert hospital_secret(path) == hospital_secret(path)
-    assert len(hospital_secret(path)) == 32
-    assert path.stat().st_mode & 0o777 == 0o600
-    path.write_bytes(b"short")
-    with pytest.raises(InvalidInputError, match="32 bytes, found 5"):
-        hospital_secret(path)

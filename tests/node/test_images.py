@@ -12,7 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless, RLELossless
 
 from chain.errors import InvalidInputError
-from node.images import ImageSet, read_dicom, read_images, read_npz
+from node.images import ImageSet, read_dicom, read_npz
 
 REAL_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 SECRET = b"\x07" * 32
@@ -63,7 +63,7 @@ def test_sources_name_instances_by_their_new_uid(tmp_path: Path) -> None:
 
 def test_labels_may_go_by_instance(tmp_path: Path) -> None:
     folder = hospital_folder(tmp_path / "in", scan(0), scan(1), key="SOPInstanceUID")
-    assert read_images(folder, SECRET).labels.tolist() == [0, 1]
+    assert read_dicom(folder, SECRET).labels.tolist() == [0, 1]
 
 
 def test_inverted_images_are_turned_so_that_brighter_is_more(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_an_archive_is_read_part_by_part(tmp_path: Path) -> None:
         test_images=images(2),
         test_labels=np.array([1, 0]),
     )
-    train: ImageSet = read_images(path, SECRET)
+    train: ImageSet = read_npz(path, "train")
     assert np.array_equal(train.images, images(4))
     assert train.labels.tolist() == [0, 1, 1, 0]
     assert train.labels.dtype == np.int64
@@ -287,5 +287,5 @@ def test_flipped_bytes_in_an_archive_are_noticed(tmp_path: Path) -> None:
 
 
 def test_a_missing_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"expected a DICOM folder or an \.npz file"):
-        read_images(tmp_path / "nothing", SECRET)
+    with pytest.raises(InvalidInputError, match=r"expected an \.npz file"):
+        read_npz(tmp_path / "nothing", "train")
