@@ -301,6 +301,8 @@ def test_a_late_record_is_refused_by_the_time_of_the_next_block(federation: Fede
     name, arguments = refusal(lambda: federation.ledgers[ONE].record_update(record))
     assert (name, arguments["deadline"]) == ("RoundLedgerLateRecord", deadline)
     assert int(str(arguments["timestamp"])) > deadline
+    signature = federation.sign(record, ONE)
+    assert refusal(lambda: federation.reader.check_record(record, signature))[0] == name
 
 
 def test_a_suspended_hospital_is_refused_until_it_is_reinstated(federation: Federation) -> None:
