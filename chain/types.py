@@ -68,6 +68,16 @@ class Reason(IntEnum):
     COPIED_FROM_PEER = 15
     REPLAYED_UPDATE = 16
     TRIMMED_BY_RULE = 32
+    UNKNOWN = 255
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Reason | None":
+        """Read a code that the protocol does not have, as only a faulty aggregator writes it.
+
+        The verdicts' root then differs from the ledger's, and whoever checks it finds that.
+        """
+        is_code = isinstance(value, int) and 0 <= value < cls.UNKNOWN
+        return cls.UNKNOWN if is_code else None
 
 
 class Purpose(IntEnum):
