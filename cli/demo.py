@@ -1,5 +1,6 @@
 """`fedwitness demo`: a whole federation and those who attack it, in a few minutes."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -35,11 +36,12 @@ def demo(
     Example: fedwitness demo --data pneumoniamnist.npz --out runs/pneumonia
     """
     # The story brings torch and matplotlib along, which no other command should wait for.
+    from demo.report import as_tables
     from demo.story import tell
 
-    from demo.report import as_tables
-
-    report = tell(out, data, rounds=rounds, keep_running=keep_running, screen=screen.remarks)
+    # Ended in any way, the story stops the processes that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    report = tell(out, data, count=rounds, keep_running=keep_running, screen=screen.remarks)
     screen.show(report.to_dict(), as_tables(report))
     if not report.held():
         raise typer.Exit(FINDINGS)
