@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmread
 
 from demo.report import DataReport
 from demo.scans import SITES, write_hospital, write_test_set
@@ -107,8 +108,6 @@ def _write_part(path: Path, images: ImageSet, part: NDArray[np.int64]) -> None:
 
 def planted_words(source: Path) -> frozenset[bytes]:
     """List the names, numbers and addresses that stand in a folder of DICOM."""
-    from pydicom import dcmread
-
     words = set()
     for path in source.glob("*.dcm"):
         dataset = dcmread(path, stop_before_pixels=True)
