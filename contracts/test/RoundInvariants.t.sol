@@ -83,6 +83,11 @@ contract RoundInvariantsTest {
         _check(_ledger.activeRound(_TASK) == active, "and it is named", active);
     }
 
+    /// @dev Runs after each run: what holds of final rounds is worth nothing where there are none.
+    function afterInvariant() public view {
+        _check(_driver.finalRounds().length > 0, "some round became final", 0);
+    }
+
     /// @dev What the test runner draws its calls from.
     function targetContracts() external view returns (address[] memory targets) {
         targets = new address[](1);
