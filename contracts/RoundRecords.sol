@@ -43,10 +43,14 @@ abstract contract RoundRecords is Rounds, EIP712 {
         bytes32 structHash,
         bytes calldata signature
     ) internal view returns (address signer) {
+        // What was wrong with a signature is no matter: nobody's address is zero.
+        // slither-disable-next-line unused-return
         (signer, , ) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(structHash), signature);
     }
 
     function _isCollecting(Round storage state) internal view returns (bool) {
+        // A validator can move the time by seconds; rounds last for hours.
+        // slither-disable-next-line timestamp
         return state.updates < state.maxUpdates && block.timestamp <= state.deadline;
     }
 
@@ -89,6 +93,8 @@ abstract contract RoundRecords is Rounds, EIP712 {
     function _checkTime(uint256 round, Round storage state) private view {
         if (state.phase != Phase.Open && state.phase != Phase.Collecting)
             revert RoundLedgerUnexpectedPhase(round, state.phase);
+        // A validator can move the time by seconds; rounds last for hours.
+        // slither-disable-next-line timestamp
         if (block.timestamp > state.deadline)
             revert RoundLedgerLateRecord(round, state.deadline, block.timestamp);
         if (state.updates == state.maxUpdates)
@@ -96,6 +102,8 @@ abstract contract RoundRecords is Rounds, EIP712 {
     }
 
     function _checkSigner(UpdateRecord calldata record, address signer) private view {
+        // A batch is all or none, so that one refusal may end it.
+        // slither-disable-next-line calls-loop
         participants().requireActive(record.hospital, Roles.HOSPITAL);
         if (_records[record.round][record.hospital] != 0)
             revert RoundLedgerDuplicateRecord(record.round, record.hospital);
@@ -107,6 +115,8 @@ abstract contract RoundRecords is Rounds, EIP712 {
             revert RoundLedgerPurposeMismatch(state.purpose, record.purpose);
         if (record.baseModel != state.baseModel)
             revert RoundLedgerBaseModelMismatch(state.baseModel, record.baseModel);
+        // A batch is all or none, so that one refusal may end it.
+        // slither-disable-next-line calls-loop
         uint256 images = datasets().usableImages(
             record.hospital,
             record.datasets,

@@ -31,6 +31,8 @@ library RoundTerms {
         _require(terms.minUpdates > 0 && terms.minUpdates <= terms.maxUpdates, "minUpdates");
         _require(terms.maxUpdates <= _MAX_UPDATES, "maxUpdates");
         _require(terms.quorum > 0, "quorum");
+        // A validator can move the time by seconds; rounds last for hours.
+        // slither-disable-next-line timestamp
         _require(
             terms.deadline > block.timestamp && terms.deadline <= block.timestamp + _MAX_DURATION,
             "deadline"
