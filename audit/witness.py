@@ -3,6 +3,8 @@
 See docs/protocol.md, section 10. All that a witness has said is on the chain, so one that was
 killed at any point goes on from there.
 
+A witness disputes only what two replays in a row came to.
+
 What a witness fails to reach is never a reason to dispute by itself: the chain, its IPFS node and
 its disk are waited for. Only where its node answers and still cannot give it a blob that the
 aggregator says it had, and that for as long as its settings say, it disputes.
@@ -182,6 +184,9 @@ class Witness:
             told = f"{result.findings[0].subject}: {result.findings[0].message}"
             if result.is_transient and self._has_patience(round_, proposal):
                 return replace(word, told=f"{told}; asking again before disputing")
+            # What a chain caused that forgot the proposal for a moment is gone at a second look.
+            if self._replay(round_, proposal) != result:
+                return replace(word, told=f"{told}; a second replay came to something else")
             self._dispute(round_, proposal, result)
             return replace(word, said=Said.DISPUTED, told=told)
         except BlobUnavailableError as error:

@@ -64,18 +64,13 @@ def task_id(name: str) -> bytes:
     return keccak(name.encode())
 
 
-def rule_digest(rule: str) -> bytes:
-    """Compute the digest of a rule on chain: the Keccak-256 of its canonical JSON."""
-    return keccak(rule.encode())
-
-
 def dataset_id(chain_id: int, registry: str, hospital: str, name: str) -> bytes:
     """Compute the identifier of a hospital's data set (docs/protocol.md, section 4.3)."""
     types = ("uint256", "address", "address", "string")
     return keccak(encode(types, (chain_id, registry, hospital, name)))
 
 
-def version_id(  # noqa: PLR0917 - the fields that section 4.3 hashes, in its order
+def version_id(
     chain_id: int, registry: str, hospital: str, name: str, merkle_root: bytes, previous: bytes
 ) -> bytes:
     """Compute the identifier of a data set's version (docs/protocol.md, section 4.3)."""

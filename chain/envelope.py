@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import (
+    X25519PrivateKey,
+    X25519PublicKey,
+)
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -249,6 +252,19 @@ def envelope_size(plaintext_size: int, n_recipients: int) -> int:
     recipient = Recipient(bytes(KEY), bytes(KEY), bytes(WRAP))
     header = EnvelopeHeader(widest, (recipient,) * n_recipients, plaintext_size)
     return len(header.to_bytes()) + _sealed_size(plaintext_size)
+
+
+def is_usable_key(key: bytes) -> bool:
+    """Tell whether an X25519 public key can be sealed to.
+
+    A point of low order, which gives an all-zero secret whatever the other key is (RFC 7748,
+    section 6.1), cannot: a party that publishes one is left out and shuts out nobody else.
+    """
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError:
+        return False
+    return True
 
 
 def _wrap(key: bytes, context: EnvelopeContext, recipient: bytes) -> Recipient:

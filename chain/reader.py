@@ -14,6 +14,7 @@ from eth_utils.address import to_checksum_address
 from chain import structs
 from chain.contract import Block, Contract, decode_log
 from chain.digests import task_id
+from chain.envelope import is_usable_key
 from chain.errors import (
     ContractRevertedError,
     InvalidInputError,
@@ -160,7 +161,8 @@ class LedgerReader:
 
         Returns:
             The keys of its aggregator, its witnesses and every auditor active then, each as it
-            was at the end of the round's opening block; ascending, without repetition.
+            was at the end of the round's opening block, but for keys that nothing can be sealed
+            to; ascending, without repetition.
 
         Raises:
             UnknownRoundError: If there is no such round.
@@ -173,7 +175,8 @@ class LedgerReader:
             if Role.AUDITOR in party.roles and not party.suspended
         }
         wanted = auditors | {opening.aggregator} | set(opening.terms.witnesses)
-        return tuple(sorted({parties[address].encryption_key for address in wanted}))
+        keys = {parties[address].encryption_key for address in wanted}
+        return tuple(sorted(key for key in keys if is_usable_key(key)))
 
     # Data sets
 
@@ -258,7 +261,6 @@ class LedgerReader:
 
         Raises:
             UnknownRoundError: If there is no such round.
-            VerificationError: If the aggregator gave a reason that the protocol does not know.
         """
         logs = self._round_logs("VerdictRecorded", number, proposal)
         return tuple(structs.verdict(log.args) for log in logs)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from chain.errors import InvalidInputError, VerificationError
+from chain.errors import InvalidInputError
 from chain.events import Log
 from chain.types import (
     AccessGrant,
@@ -158,17 +158,7 @@ def recorded_update(chain_id: int, ledger: str, terms: RoundTerms, log: Log) -> 
 
 
 def verdict(args: Mapping[str, Any]) -> Verdict:
-    """Read a VerdictRecorded log.
-
-    Raises:
-        VerificationError: If the aggregator gave a reason that the protocol does not know.
-    """
-    # The ledger takes any number for a reason from the aggregator.
-    if args["reason"] not in set(Reason):
-        raise VerificationError(
-            f"the verdict on {args['hospital']} in round {args['round']}: expected a reason of "
-            f"protocol section 8, found {args['reason']}"
-        )
+    """Read a VerdictRecorded log."""
     return Verdict(
         hospital=args["hospital"],
         outcome=Outcome(args["outcome"]),

@@ -186,7 +186,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class UpdateRecord:
-    """What a hospital vouches for (protocol 7.1). ``epsilon`` is in millionths, ``delta`` in 1e-12."""
+    """What a hospital vouches for (protocol 7.1); epsilon in millionths, delta in 1e-12."""
 
     chain_id: int
     ledger: str

@@ -9,7 +9,6 @@ from chain.digests import (
     content_digest,
     dataset_id,
     keccak,
-    rule_digest,
     sha256_stream,
     task_id,
     update_digest,
@@ -64,7 +63,6 @@ def test_keccak_is_ethereums_hash() -> None:
     empty = "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
     assert keccak(b"").hex() == empty
     assert task_id("lesion") == keccak(b"lesion")
-    assert rule_digest("{}") == keccak(b"{}")
 
 
 def test_data_set_identifiers_hash_the_abi_encoding() -> None:

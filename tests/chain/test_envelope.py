@@ -23,6 +23,7 @@ from chain.envelope import (
     EnvelopeContext,
     EnvelopeHeader,
     envelope_size,
+    is_usable_key,
     open_envelope,
     read_header,
     seal,
@@ -303,6 +304,12 @@ def test_nothing_is_sealed_to_a_key_of_low_order(desk: Desk, point: bytes) -> No
     with pytest.raises(InvalidInputError, match="no usable X25519 key"):
         seal(io.BytesIO(b"update"), 6, CONTEXT, [point], desk.envelope)
     assert not list(desk.folder.iterdir())
+
+
+@pytest.mark.parametrize("point", LOW_ORDER)
+def test_a_key_of_low_order_is_no_usable_one(point: bytes) -> None:
+    assert not is_usable_key(point)
+    assert is_usable_key(public(PRIVATE[0]))
 
 
 @pytest.mark.parametrize("size", [-1, 0, 5, 7, CHUNK])

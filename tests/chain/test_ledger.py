@@ -14,7 +14,6 @@ from chain.errors import (
     InvalidInputError,
     LedgerError,
     UnknownRoundError,
-    VerificationError,
 )
 from chain.ledger import Ledger, LedgerReader
 from chain.membership import ROLE_IDS
@@ -144,7 +143,7 @@ def test_verdicts_read_back_have_the_root_that_the_ledger_computed(federation: F
     assert proposal.verdicts == verdicts_root(number, verdicts)
 
 
-def test_a_reason_that_the_protocol_does_not_know_is_found(federation: Federation) -> None:
+def test_a_reason_that_the_protocol_does_not_know_reads_as_unknown(federation: Federation) -> None:
     number = federation.open_round()
     federation.record_all(number)
     first, *others = federation.verdicts()
@@ -153,8 +152,14 @@ def test_a_reason_that_the_protocol_does_not_know_is_found(federation: Federatio
     federation.ledgers["aggregator"].propose(
         number, digest("model"), digest("blob"), [unknown, *others]
     )
-    with pytest.raises(VerificationError, match="found 200"):
-        federation.reader.verdicts(number, 1)
+    assert federation.reader.verdicts(number, 1)[0].reason is Reason.UNKNOWN
+
+
+def test_a_recipient_with_a_key_of_low_order_is_left_out(federation: Federation) -> None:
+    federation.ledgers["auditor"].set_encryption_key(b"\1" + bytes(31))
+    number = federation.open_round()
+    keys = {federation.identities[name].encryption_key for name in ("aggregator", *WITNESSES)}
+    assert set(federation.reader.recipients(number)) == keys
 
 
 def test_a_disputed_proposal_is_followed_by_another(federation: Federation) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from chain.cid import blob_cid
 from chain.devnet import network
-from chain.devnet.process import remembered, wait_until
+from chain.devnet.process import last_lines, remembered, wait_until
 from chain.digests import content_digest, sha256, update_digest
 from chain.envelope import EnvelopeContext, seal
 from chain.errors import FedWitnessError
@@ -197,8 +197,12 @@ class Runner:
                 answer.append(found)
             return bool(answer)
 
-        assert wait_until(there, seconds=PATIENCE_SECONDS), f"{what}: not within 90 seconds"
+        assert wait_until(there, seconds=PATIENCE_SECONDS), f"{what}: not in time\n{self._logs()}"
         return answer[0]
+
+    def _logs(self) -> str:
+        logs = sorted((self.local.folder / "processes").glob("*.log"))
+        return "\n".join(f"--- {log.name}\n{last_lines(log, count=12)}" for log in logs)
 
 
 def _dataset(name: str) -> DatasetTerms:
