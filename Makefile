@@ -72,5 +72,8 @@ bench: setup ## Measure the stages of a round; results go to bench/results.json
 lock: ## Resolve the dependencies anew into requirements.lock and package-lock.json
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate $(addprefix --no-emit-package ,$(UNLOCKED)) --quiet --output-file requirements.lock
-	rm -f package-lock.json && npm install --package-lock-only --ignore-scripts --no-audit
-	sed -i '/^ *"resolved": /d' package-lock.json  # any registry mirror will do: "integrity" pins the bytes
+	# Away from node_modules, whose own notes lack what the lock is to hold. No addresses are kept:
+	# any registry mirror will do, as "integrity" pins the bytes.
+	fresh=$$(mktemp -d) && cp package.json .npmrc "$$fresh" \
+	  && (cd "$$fresh" && npm install --package-lock-only --ignore-scripts) \
+	  && sed '/^ *"resolved": /d' "$$fresh/package-lock.json" > package-lock.json && rm -r "$$fresh"
