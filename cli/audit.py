@@ -132,6 +132,7 @@ def audit_database(
 
     Example: fedwitness audit index --database sqlite:///index.db
     """
+    federation.needs("image_access")
     findings = audit_index(reader(federation), database)
     _show(AuditReport.of(findings, {INDEX}), screen)
 
@@ -146,6 +147,9 @@ def _audit(
     threads: int,
     database: str | None = None,
 ) -> None:
+    if database is not None:
+        # Without ImageAccess the grants in the index would look invented.
+        federation.needs("image_access")
     key = None if keyring is None else keyring.unlock().encryption_private_key
     reports = []
     with (

@@ -37,6 +37,7 @@ def rebuild_index(*, database: Database, federation: Federation, screen: Screen)
 
     Example: fedwitness index rebuild --database sqlite:///index.db
     """
+    federation.needs("image_access")
     ledger = reader(federation)
     with opened(database) as engine, block_progress(screen) as progress:
         block = rebuild(engine, ledger, progress)
@@ -51,6 +52,7 @@ def check(*, database: Database, federation: Federation, screen: Screen) -> None
 
     Example: fedwitness index check --database sqlite:///index.db --json
     """
+    federation.needs("image_access")
     ledger = reader(federation)
     with opened(database) as engine:
         at = indexed_block(engine)

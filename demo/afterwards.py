@@ -95,7 +95,7 @@ def tamper(stage: Stage) -> None:
     number, disputes = _lie(stage)
     honest = stage.record_of(HONEST[1], 1)
     with flipped_byte(stage.local, honest) as cid, changed_row(stage.local, honest) as table:
-        findings = _run_audit(stage, "--database", stage.local.database_url)["findings"]
+        findings = _run_audit(stage, *_index_options(stage))["findings"]
     told = {
         f"one bit of the envelope {cid} on the IPFS node's disk": [
             _in_words(one) for one in findings if cid in one["subject"]
@@ -116,6 +116,12 @@ def tamper(stage: Stage) -> None:
         stage.report.tampering.append(Tampering(what, bool(found), "; ".join(found)))
         stage.say(f"{'[green]found[/]' if found else '[red]missed[/]'}  {what}")
     _put_right(stage, number)
+
+
+def _index_options(stage: Stage) -> tuple[str, ...]:
+    """Return the options that let an audit look at the server's database, too."""
+    image_access = stage.local.addresses.image_access
+    return ("--database", stage.local.database_url, "--image-access", image_access)
 
 
 def _lie(stage: Stage) -> tuple[int, list[str]]:
@@ -139,7 +145,7 @@ def _put_right(stage: Stage, number: int) -> None:
     """Let the steward abort the disputed round, and audit again."""
     steward = stage.local.ledger(stage.local.cast[STEWARD])
     steward.abort(number, "the proposed model is not what the updates come to")
-    answer = _run_audit(stage, "--database", stage.local.database_url)
+    answer = _run_audit(stage, *_index_options(stage))
     if not answer["ok"]:
         findings = "; ".join(_in_words(one) for one in answer["findings"])
         message = f"everything was put right, but the audit still finds: {findings}"

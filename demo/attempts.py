@@ -221,4 +221,5 @@ def _refused_upload(
             status = client.upload_status(status.id)
     except ServerError as error:
         return error.problem
-    return status.problem if status.state == "refused" else ""
+    # The server's word begins with the reason; what to do about it is of no use to a cheat.
+    return status.problem.split(";")[0] if status.state == "refused" else ""
