@@ -73,7 +73,9 @@ def _rows(rows: Sequence[object]) -> RenderableType:
     if not all(isinstance(row, Mapping) for row in rows):
         return escape("\n".join(_cell(row) for row in rows))
     names = list(dict.fromkeys(name for row in rows for name in row))  # type: ignore[attr-defined]
-    table = Table(*names, pad_edge=False)
+    table = Table(pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")  # addresses are there to be copied
     for row in rows:
         table.add_row(*(escape(_cell(row.get(name))) for name in names))  # type: ignore[attr-defined]
     return table
