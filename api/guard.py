@@ -18,6 +18,7 @@ from api.settings import Settings
 UPLOADS = "/v1/uploads/"
 
 _PORT = re.compile(r":\d*$")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"})
 
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -63,8 +64,10 @@ class Guard:
         finally:
             self._active -= 1
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.requests.labels(scope["method"], route, answer.status).inc()
-            self._metrics.seconds.labels(scope["method"], route).observe(monotonic() - began)
+            # Any word may stand for the method, and each new label is kept for ever.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(method, route, answer.status).inc()
+            self._metrics.seconds.labels(method, route).observe(monotonic() - began)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._active > self._settings.max_requests:

@@ -51,6 +51,14 @@ def test_every_error_is_a_problem(server: Running) -> None:
         assert all(problem[member] for member in ("type", "title", "detail"))
 
 
+def test_invented_methods_do_not_make_the_metrics_grow(server: Running) -> None:
+    for number in range(3):
+        assert server.http.request(f"INVENTED{number}", "/healthz").status_code == 405
+    metrics = server.http.get("/metrics").text
+    assert 'method="other"' in metrics
+    assert "INVENTED" not in metrics
+
+
 def test_every_answer_has_security_headers(server: Running) -> None:
     for path in ("/healthz", "/nowhere"):
         headers = server.http.get(path).headers
