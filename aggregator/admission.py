@@ -18,6 +18,7 @@ from chain.errors import (
     InvalidInputError,
     VerificationError,
 )
+from chain.files import pieces
 from chain.tensors import Array, Schema, TensorFile, TensorSpec, open_tensors
 from chain.types import Outcome, Reason, UpdateRecord, Verdict
 
@@ -149,10 +150,7 @@ def _fetch(record: UpdateRecord, most_bytes: int, blobs: BlobStore, folder: Path
 
 def _is_blob(path: Path, cid: Cid) -> bool:
     """Tell whether an earlier run left this very blob at the path."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return blob_cid(file) == cid
+    return path.is_file() and path.stat().st_size > 0 and blob_cid(pieces(path)) == cid
 
 
 def _open(

@@ -3,8 +3,7 @@
 docs/protocol.md, sections 5 and 12.
 """
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 from api.metrics import Metrics
 from api.problems import Problem, problem_of
@@ -12,8 +11,7 @@ from api.spool import Spool, Upload, UploadState
 from chain.blobs import BlobStore
 from chain.cid import Cid, blob_cid
 from chain.errors import FedWitnessError
-
-READ_BYTES = 1024 * 1024
+from chain.files import pieces
 
 
 class Storer:
@@ -46,7 +44,7 @@ class Storer:
         return bool(waiting)
 
     def _store(self, upload: Upload) -> None:
-        found = blob_cid(_pieces(self._spool.path(upload)))
+        found = blob_cid(pieces(self._spool.path(upload)))
         if found != upload.cid:
             self._spool.refuse(upload, _wrong_bytes(upload, found))
             self._metrics.finished.labels(UploadState.REFUSED).inc()
@@ -58,12 +56,6 @@ class Storer:
             raise
         self._spool.advance(upload, UploadState.RECORDING)
         self._stored()
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(READ_BYTES):
-            yield piece
 
 
 def _wrong_bytes(upload: Upload, found: Cid) -> Problem:

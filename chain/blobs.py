@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import tempfile
 import time
 import urllib.parse
 from collections import deque
@@ -27,6 +25,7 @@ from chain.cid import (
     leaves,
 )
 from chain.errors import BlobUnavailableError, DigestMismatchError, InvalidInputError
+from chain.files import pieces, replacing
 
 REQUEST_SECONDS = 20.0
 # A node reads every block of a blob to pin it.
@@ -155,7 +154,8 @@ class IpfsBlobStore:
 
     def fetch(self, cid: Cid, path: Path, max_bytes: int) -> None:
         """Write a whole blob beside its place, then move it there."""
-        write_whole(path, self.stream(cid, max_bytes))
+        with replacing(path) as file:
+            file.writelines(self.stream(cid, max_bytes))
 
     def _put_block(self, cid: Cid, block: bytes) -> Cid:
         def send(options: dict[str, Any]) -> Any:
@@ -199,31 +199,10 @@ class IpfsBlobStore:
             ) from error
 
 
-def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file that appears complete, on durable storage, or not at all.
-
-    Raises:
-        OSError: If it cannot be written; whatever `chunks` raises passes through.
-    """
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        partial = Path(file.name)
-        try:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-
-
 def read_chunks(source: Source) -> Iterator[bytes]:
     """Yield a blob's bytes in pieces, from whatever holds them."""
     if isinstance(source, Path):
-        with source.open("rb") as file:
-            yield from read_chunks(file)
+        yield from pieces(source)
     elif hasattr(source, "read"):
         while chunk := source.read(LAYOUT.leaf_bytes):
             yield chunk

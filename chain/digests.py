@@ -12,8 +12,9 @@ from eth_abi.abi import encode
 from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak as _keccak
 
+from chain.files import pieces
+
 _UPDATE_TAG = b"fedwitness.update.v1"
-_PIECE = 1 << 20  # bytes read at a time
 
 
 def keccak(data: bytes) -> bytes:
@@ -41,8 +42,7 @@ def content_digest(content: Path | bytes) -> bytes:
     """
     if isinstance(content, bytes):
         return sha256(content)
-    with content.open("rb") as file:
-        return sha256_stream(iter(lambda: file.read(_PIECE), b""))
+    return sha256_stream(pieces(content))
 
 
 def update_digest(

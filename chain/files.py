@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files: written whole or not at all, read a piece at a time."""
 
 import os
 import tempfile
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+PIECE = 1 << 20  # bytes
 
 
 @contextmanager
@@ -29,6 +31,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    """Yield a file's bytes in pieces of a mebibyte.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
 
 
 def _sync_folder(folder: Path) -> None:

@@ -29,7 +29,7 @@ from chain.errors import (
     ServerError,
     VerificationError,
 )
-from chain.files import replacing
+from chain.files import pieces, replacing
 from chain.keystore import Identity
 from chain.signing import recover_update_signer, sign_update
 from chain.types import Phase, Round, UpdateRecord
@@ -41,7 +41,6 @@ from node.training import Progress, code_digest, schema_of, train
 
 MAX_STATE = 1 << 20  # bytes of a JSON file
 STEPS = ("round", "base model", "training", "sealing", "signing", "sending", "recording")
-_PIECE = 1 << 20  # bytes
 _SEED_TAG = b"fedwitness.seed.v1"
 _ENDED = frozenset({Phase.FINAL, Phase.ABORTED})
 
@@ -339,8 +338,6 @@ def _record(hospital: Hospital, opened: OpenRound, folder: Path) -> UpdateRecord
     terms, client = opened.round.terms, hospital.client
     content = content_digest(folder / "update.safetensors")
     address = hospital.identity.address
-    with (folder / "envelope").open("rb") as file:
-        blob = blob_cid(iter(lambda: file.read(_PIECE), b"")).digest
     return UpdateRecord(
         chain_id=client.chain_id,
         ledger=client.ledger,
@@ -351,7 +348,7 @@ def _record(hospital: Hospital, opened: OpenRound, folder: Path) -> UpdateRecord
         examples=len(hospital.dataset.labels),
         base_model=terms.base_model,
         update=update_digest(client.chain_id, client.ledger, opened.round.number, address, content),
-        blob=blob,
+        blob=blob_cid(pieces(folder / "envelope")).digest,
         code=code_digest(),
     )
 

@@ -26,6 +26,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from chain.errors import InvalidInputError
+from chain.files import pieces
 from node.deidentify import (
     DeidentificationReport,
     deidentify,
@@ -46,7 +47,6 @@ _OFFICIAL = MappingProxyType({"28209eda62fecd6e6a2d98b1501bb15f": "PneumoniaMNIS
 _NOT_IMAGES = frozenset({LABELS, "DICOMDIR"})
 _MEMBERS = frozenset(f"{part}_{what}.npy" for part in PARTS for what in ("images", "labels"))
 _HEADER = 1 << 16  # bytes of an .npy header
-_PIECE = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +208,8 @@ def _check_pair(images: NDArray[Any], labels: NDArray[Any], path: Path) -> None:
 def _origin(path: Path) -> str:
     # MD5 is what MedMNIST publishes; nothing here depends on nobody being able to forge it.
     hasher = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            hasher.update(piece)
+    for piece in pieces(path):
+        hasher.update(piece)
     digest = hasher.hexdigest()
     if digest in _OFFICIAL:
         return f"{path.name} is the official {_OFFICIAL[digest]} archive (MD5 {digest})."

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from chain.blobs import Source, read_chunks, write_whole
+from chain.blobs import Source, read_chunks
 from chain.cid import Cid, blob_blocks, checked_leaf, leaves
 from chain.errors import BlobUnavailableError
+from chain.files import replacing
 
 
 class MemoryBlobStore:
@@ -30,7 +31,8 @@ class MemoryBlobStore:
         return b"".join(self.stream(cid, max_bytes))
 
     def fetch(self, cid: Cid, path: Path, max_bytes: int) -> None:
-        write_whole(path, self.stream(cid, max_bytes))
+        with replacing(path) as file:
+            file.writelines(self.stream(cid, max_bytes))
 
     def _block(self, cid: Cid) -> bytes:
         if cid not in self.blocks:

@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from chain.devnet.process import remembered, write_atomically
+from chain.devnet.process import remembered
+from chain.files import replacing
 
 INTERVAL_SECONDS = 1.0
 # A long state takes long to copy: spend at most a tenth of the time on it.
@@ -48,7 +49,8 @@ def keep_copy(state: Path, copy: Path, last_digest: bytes) -> bytes:
     digest = hashlib.sha256(content).digest()
     if digest == last_digest or not is_whole(content):
         return last_digest
-    write_atomically(copy, content)
+    with replacing(copy) as file:
+        file.write(content)
     return digest
 
 
@@ -69,7 +71,8 @@ def recover(state: Path, copy: Path) -> bool:
         return False
     if state.exists():
         state.replace(state.with_name(f"{state.name}.broken"))
-    write_atomically(state, copy.read_bytes())
+    with replacing(state) as file:
+        file.write(copy.read_bytes())
     return True
 
 

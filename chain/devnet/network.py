@@ -9,8 +9,9 @@ from pathlib import Path
 
 from chain.devnet import anvil, ipfs
 from chain.devnet.ports import free_port, is_free
-from chain.devnet.process import remembered, write_atomically
+from chain.devnet.process import remembered
 from chain.errors import DevnetError
+from chain.files import replacing
 
 MAX_PORTS_FILE_BYTES = 4096
 
@@ -150,7 +151,8 @@ def _read_ports(folder: Path) -> _Ports | None:
 
 def _write_ports(folder: Path, ports: _Ports) -> None:
     content = json.dumps({"chain_port": ports.chain, "ipfs_port": ports.ipfs})
-    write_atomically(folder / "devnet.json", content.encode())
+    with replacing(folder / "devnet.json") as file:
+        file.write(content.encode())
 
 
 @contextmanager

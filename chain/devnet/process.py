@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from chain.errors import DevnetError
+from chain.files import replacing
 
 MAX_PID_FILE_BYTES = 4096
 MAX_LOG_BYTES = 8 * 1024 * 1024
@@ -58,7 +59,8 @@ def spawn(command: Sequence[str], *, cwd: Path, log: Path, pid_file: Path) -> Pr
             f"cannot start {command[0]}: {error}. Run `make setup` and try again."
         ) from error
     identity = ProcessIdentity(process.pid, start_time(process.pid) or "")
-    write_atomically(pid_file, json.dumps(asdict(identity)).encode())
+    with replacing(pid_file) as file:
+        file.write(json.dumps(asdict(identity)).encode())
     _children[process.pid] = process
     return identity
 
@@ -115,16 +117,6 @@ def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
             return False
         time.sleep(POLL_SECONDS)
     return True
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content as a whole: a reader or a crash sees the old or the new."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def last_lines(log: Path, *, count: int = 5) -> str:
