@@ -16,12 +16,12 @@ from typing import TypeAlias
 from aggregator.replay import (
     ProgressCallback,
     RoundResult,
-    address_order,
     judge_and_aggregate,
     private_folder,
 )
 from aggregator.rules import parse_rule
 from aggregator.settings import AggregatorSettings
+from chain.addresses import address_order
 from chain.blobs import BlobStore
 from chain.digests import content_digest
 from chain.errors import (
@@ -31,20 +31,24 @@ from chain.errors import (
     LedgerError,
     UnfitRoundError,
     UnknownRoundError,
+    VerificationError,
 )
 from chain.ledger import Ledger
 from chain.merkle import verdicts_root
 from chain.tensors import open_tensors
 from chain.types import Phase, Round, RoundTerms
 
-# Refusals that say only that the round was read a moment too early or too late.
+# Refusals that say only that the ledger was read a moment too early or too late.
 _RACES = frozenset(
     {
         "RoundLedgerStillCollecting",
         "RoundLedgerVerdictMissing",
         "RoundLedgerUnexpectedPhase",
+        "RoundLedgerRoundActive",
+        "RoundLedgerBaseModelMismatch",
     }
 )
+_ENDED = frozenset({Phase.FINAL, Phase.ABORTED})
 
 
 class Action(Enum):
@@ -55,7 +59,7 @@ class Action(Enum):
     PROPOSED = "proposed"
     WAITED_FOR_WITNESSES = "waited for witnesses"
     WAITED_FOR_STEWARD = "waited for the steward"
-    WAITED_FOR_NETWORK = "waited for chain or IPFS"
+    WAITED_FOR_NETWORK = "waited for chain, IPFS or disk"
     FINAL = "final"
     ABORTED = "aborted"
 
@@ -143,6 +147,8 @@ def advance(
 ) -> Step:
     """Do what the round needs next from its aggregator; done twice, it changes nothing more.
 
+    A round that another aggregator opened is left to that one: any of them can take a task's turn.
+
     Args:
         ledger: Signs as the round's aggregator.
         blobs: Where envelopes and models lie.
@@ -172,6 +178,9 @@ def advance(
             progress=progress,
         )
 
+    if round_.aggregator != ledger.account_address and round_.phase not in _ENDED:
+        told = f"opened by {round_.aggregator}, who leads it until it ends or a steward aborts it"
+        return Step(round_number, Action.WAITED_FOR_STEWARD, told)
     match round_.phase:
         case Phase.OPEN | Phase.COLLECTING if is_collecting(round_, ledger.next_timestamp()):
             return _waited_for_records(round_)
@@ -208,7 +217,8 @@ def run(
 ) -> None:
     """Lead a task until the ledger has had `rounds` rounds of it, final or aborted.
 
-    A chain or IPFS node that cannot be reached is waited for.
+    A chain or IPFS node that cannot be reached, a node that gives other bytes and a disk that is
+    full are waited for.
 
     Args:
         ledger: Signs as the aggregator.
@@ -231,14 +241,18 @@ def run(
     current: int | None = None
 
     def advanced(number: int) -> Step:
-        return advance(
-            ledger,
-            blobs,
-            number,
-            private_key=private_key,
-            settings=settings,
-            progress=progress,
-        )
+        try:
+            return advance(
+                ledger,
+                blobs,
+                number,
+                private_key=private_key,
+                settings=settings,
+                progress=progress,
+            )
+        except OSError as error:
+            # Here and not below: a genesis that cannot be read will never be.
+            return Step(number, Action.WAITED_FOR_NETWORK, str(error))
 
     while not stop.is_set():
         try:
@@ -259,11 +273,13 @@ def run(
                 step = Step(current, Action.OPENED, f"open for {plan.collecting_seconds} seconds")
             else:
                 return
-        except ContractRevertedError:
-            raise
+        except ContractRevertedError as error:
+            if error.name not in _RACES:
+                raise
+            step = Step(current or 0, Action.WAITED_FOR_NETWORK, str(error))
         except UnknownRoundError as error:
             step, current = Step(current or 0, Action.WAITED_FOR_NETWORK, str(error)), None
-        except (LedgerError, BlobUnavailableError) as error:
+        except (LedgerError, BlobUnavailableError, VerificationError) as error:
             step = Step(current or 0, Action.WAITED_FOR_NETWORK, str(error))
         if step != last:
             told(step)

@@ -8,6 +8,7 @@ import pytest
 from aggregator.replay import judge_and_aggregate
 from aggregator.rounds import Action, Step, open_round
 from aggregator.rules import Rule, trimmed_mean
+from chain.blobs import Source
 from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import (
@@ -19,7 +20,7 @@ from chain.errors import (
 )
 from chain.merkle import verdicts_root
 from chain.tensors import tensor_bytes
-from chain.types import Outcome, Phase, Reason
+from chain.types import Outcome, Phase, Reason, Role, RoundTerms
 from tests.aggregator.training import Training, tensors_of
 from tests.federation import HOSPITALS, TASK, digest
 
@@ -352,3 +353,77 @@ def test_the_loop_waits_for_a_blob_store_that_is_away(
     assert all(
         one.outcome is Outcome.ACCEPTED for one in training.federation.reader.verdicts(number, 1)
     )
+
+
+def test_the_loop_leaves_a_round_to_the_aggregator_that_opened_it(training: Training) -> None:
+    federation = training.federation
+    rival, steward = federation.identities["researcher"], federation.ledgers["steward"]
+    steward.enroll(rival.address, Role.AGGREGATOR, rival.encryption_key, "rival")
+    foreign = federation.ledgers["researcher"].open_round(federation.terms())
+    # Collecting has ended: whoever led the round would now judge it.
+    federation.record_all(foreign)
+
+    def others_act(step: Step) -> None:
+        if step.action is Action.WAITED_FOR_STEWARD:
+            steward.abort(foreign, "not the federation's round")
+        if step.action is Action.OPENED:
+            training.send_all(step.round)
+        _attest(training, step)
+
+    steps = training.run(2, others_act)
+    assert [step.action for step in steps] == [
+        Action.WAITED_FOR_STEWARD,
+        Action.ABORTED,
+        Action.OPENED,
+        Action.PROPOSED,
+        Action.FINAL,
+    ]
+    assert rival.address in steps[0].told
+
+
+def test_the_loop_outlives_a_rival_that_opens_a_round_just_before_it(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = training.federation.ledgers["aggregator"]
+    opening, steward = ledger.open_round, training.federation.ledgers["steward"]
+    refusals = iter([ContractRevertedError("RoundLedgerRoundActive", {"round": 1})])
+
+    def late(terms: RoundTerms) -> int:
+        for refusal in refusals:
+            raise refusal
+        return opening(terms)
+
+    def others_act(step: Step) -> None:
+        if step.action is Action.OPENED:
+            steward.abort(step.round, "enough")
+
+    monkeypatch.setattr(ledger, "open_round", late)
+    steps = training.run(1, others_act)
+    assert [step.action for step in steps] == [
+        Action.WAITED_FOR_NETWORK,
+        Action.OPENED,
+        Action.ABORTED,
+    ]
+
+
+@pytest.mark.parametrize(
+    "failure", [DigestMismatchError("block of a blob", "one", "another"), OSError("disk is full")]
+)
+def test_the_loop_waits_for_a_node_that_lies_and_a_disk_that_is_full(
+    training: Training, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    training.send_all(training.open_round())
+    put, failures = training.blobs.put, iter([failure])
+
+    def hindered(source: Source) -> Cid:
+        for one in failures:
+            raise one
+        return put(source)
+
+    monkeypatch.setattr(training.blobs, "put", hindered)
+    steps = training.run(1, lambda step: _attest(training, step))
+    assert [step.action for step in steps] == [
+        Action.WAITED_FOR_NETWORK,
+        Action.PROPOSED,
+        Action.FINAL,
+    ]
