@@ -22,6 +22,7 @@ from aggregator.tables import (
 )
 from chain.events import LedgerEvent
 from chain.membership import ROLE_IDS
+from chain.structs import modality_text
 from chain.types import DatasetState, Phase
 
 _ROLES = {role_id: role.value for role, role_id in ROLE_IDS.items()}
@@ -90,7 +91,7 @@ def _version_registered(connection: Connection, event: LedgerEvent) -> None:
             state=DatasetState.ACTIVE.value,
             merkle_root=terms["merkleRoot"],
             images=terms["images"],
-            modality=storable(terms["modality"].rstrip(b"\0").decode("ascii", "backslashreplace")),
+            modality=storable(modality_text(terms["modality"])),
             purposes=terms["purposes"],
             profile=terms["profile"],
             attestation=terms["attestation"],

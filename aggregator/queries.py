@@ -28,8 +28,10 @@ from aggregator.tables import (
     VerdictRow,
     storable,
 )
+from chain.addresses import address_order
 from chain.canonical import canonical_json, parse_json
 from chain.errors import InvalidInputError
+from chain.structs import purpose_numbers
 from chain.types import DatasetState, Outcome, Phase, Reason
 
 MAX_PAGE = 200
@@ -257,7 +259,7 @@ def round_history(session: Session, number: int) -> RoundHistory:
     )
     return RoundHistory(
         _round(row),
-        tuple(sorted(witnesses, key=str.lower)),
+        tuple(sorted(witnesses, key=address_order)),
         _contributions(session, _records().where(RecordRow.round == number)),
         tuple(_proposal(session, row, proposal) for proposal in proposals),
     )
@@ -505,8 +507,8 @@ def _proposal(session: Session, round_: RoundRow, proposal: ProposalRow) -> Prop
         proposal.model,
         proposal.model_blob,
         proposal.proposed_at,
-        tuple(sorted(entries, key=lambda entry: entry.hospital.lower())),
-        tuple(sorted(words, key=lambda word: (word.said_at, word.witness.lower()))),
+        tuple(sorted(entries, key=lambda entry: address_order(entry.hospital))),
+        tuple(sorted(words, key=lambda word: (word.said_at, address_order(word.witness)))),
     )
 
 
@@ -526,7 +528,7 @@ def _versions(session: Session, which: ColumnElement[bool]) -> tuple[VersionEntr
             row.merkle_root,
             row.images,
             row.modality,
-            tuple(bit for bit in range(48) if row.purposes >> bit & 1),
+            tuple(sorted(purpose_numbers(row.purposes))),
             row.profile,
             row.attestation,
             row.previous,

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from aggregator.admission import NO_CONTENT, AdmissionTerms, Admitted, admit
 from aggregator.rules import KEPT, Judgement, Rule, parse_rule
+from chain.addresses import address_order
 from chain.blobs import BlobStore
 from chain.cid import Cid
 from chain.digests import content_digest
@@ -271,8 +272,3 @@ def _verdicts(
         for one, judgement in zip(admitted, judgements, strict=True)
     )
     return tuple(sorted([*rejected, *judged], key=lambda one: address_order(one.hospital)))
-
-
-def address_order(hospital: str) -> str:
-    """Return the key that orders addresses by value; an EIP-55 address's capitals carry none."""
-    return hospital.lower()

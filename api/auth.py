@@ -23,9 +23,9 @@ from api.schemas import (
     read_signature,
 )
 from api.sign_in import SignInMessage, check_message, check_signature, parse_message
+from chain.addresses import read_address
 from chain.errors import VerificationError
 from chain.types import Role
-from chain.wire import read_address
 
 router = APIRouter(prefix="/v1/auth", tags=["Sign-in"])
 

@@ -16,9 +16,10 @@ from api.backend import Backend, Server
 from api.problems import Problem, not_found
 from api.rounds import Cursor, Limit, Number, shown
 from api.schemas import ADDRESS, DIGEST, Json, member_of
+from chain.addresses import read_address
 from chain.errors import InvalidInputError
 from chain.types import Outcome, Reason, Role
-from chain.wire import from_hex, read_address
+from chain.wire import from_hex
 
 router = APIRouter(prefix="/v1", tags=["Provenance"])
 

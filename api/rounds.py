@@ -11,9 +11,10 @@ from api.auth import Party, admits
 from api.backend import Server
 from api.problems import Problem, not_found
 from api.schemas import ADDRESS, Json, member_of
+from chain.addresses import read_address
 from chain.ledger import LedgerReader
 from chain.types import Phase, RecordedUpdate, Role, Round
-from chain.wire import read_address, to_hex, to_json_dict
+from chain.wire import to_hex, to_json_dict
 
 router = APIRouter(prefix="/v1", tags=["Rounds"])
 

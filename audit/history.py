@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from chain import structs
 from chain.events import Log
 from chain.ledger import LedgerEvent, LedgerReader
 from chain.membership import members
 from chain.types import DatasetState, DatasetVersion, LogPosition, Role
-
-_PURPOSE_BITS = 48
 
 
 class RegistryHistory:
@@ -76,27 +75,11 @@ def _after(version: DatasetVersion | None, event: LedgerEvent) -> DatasetVersion
         case "VersionWithdrawn":
             return replace(version, state=DatasetState.WITHDRAWN)
         case "PurposesChanged":
-            return replace(version, purposes=_purposes(args["purposes"]))
+            return replace(version, purposes=structs.purpose_numbers(args["purposes"]))
         case _:
             return version
 
 
 def _registered(args: dict[str, Any]) -> DatasetVersion:
-    terms = args["terms"]
-    return DatasetVersion(
-        version=args["version"],
-        dataset=args["dataset"],
-        hospital=args["hospital"],
-        state=DatasetState.ACTIVE,
-        merkle_root=terms["merkleRoot"],
-        images=terms["images"],
-        modality=terms["modality"].rstrip(b"\0").decode("ascii", "backslashreplace"),
-        purposes=_purposes(terms["purposes"]),
-        profile=terms["profile"],
-        attestation=terms["attestation"],
-        previous=terms["previous"],
-    )
-
-
-def _purposes(bits: int) -> frozenset[int]:
-    return frozenset(n for n in range(_PURPOSE_BITS) if bits >> n & 1)
+    stored = {**args["terms"], **args, "state": DatasetState.ACTIVE}
+    return structs.dataset_version(args["version"], stored)

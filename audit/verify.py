@@ -11,6 +11,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Final
 
+from chain.addresses import address_order
 from chain.errors import InvalidInputError, VerificationError
 from chain.merkle import verdicts_root
 from chain.signing import recover_attestation_signer, update_struct_hash
@@ -250,7 +251,7 @@ def compare_replay(
         )
     stated = {verdict.hospital: verdict for verdict in verdicts}
     replayed = {verdict.hospital: verdict for verdict in replayed_verdicts}
-    for hospital in sorted(stated.keys() | replayed.keys(), key=str.lower):
+    for hospital in sorted(stated.keys() | replayed.keys(), key=address_order):
         ours, theirs = replayed.get(hospital), stated.get(hospital)
         if ours != theirs:
             findings.append(
@@ -362,7 +363,7 @@ def _verify_verdicts(evidence: RoundEvidence, proposal: Proposal) -> Iterator[Fi
         )
     recorded = Counter(each.record.hospital for each in evidence.records)
     judged = Counter(verdict.hospital for verdict in evidence.verdicts)
-    for hospital in sorted(recorded.keys() | judged.keys(), key=str.lower):
+    for hospital in sorted(recorded.keys() | judged.keys(), key=address_order):
         if (recorded[hospital] > 0, judged[hospital]) != (True, 1):
             message = "a record has no verdict or several, or a verdict has no record"
             found = f"{recorded[hospital]} records, {judged[hospital]} verdicts"

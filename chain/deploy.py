@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from chain.addresses import checked_address
 from chain.codec import contract_abi, encode_values
 from chain.compiler import CompiledContracts
 from chain.errors import InvalidInputError, LedgerError
 from chain.keystore import Identity
-from chain.reader import checked_address
 from chain.rpc import RawReceipt, Rpc
 from chain.sending import Sender
 

@@ -26,10 +26,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import (
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from eth_utils.address import is_checksum_address, to_canonical_address
+from eth_utils.address import to_canonical_address
 from pyhpke import AEADId, CipherSuite, KDFId, KEMId
 from pyhpke.exceptions import PyHPKEError
 
+from chain.addresses import read_address
 from chain.canonical import canonical_json, parse_json
 from chain.errors import EnvelopeError, InvalidInputError
 from chain.files import replacing
@@ -349,9 +350,9 @@ def _header(value: object) -> EnvelopeHeader:
     return EnvelopeHeader(
         EnvelopeContext(
             _number(context["chain_id"]),
-            _address(context["ledger"]),
+            read_address(context["ledger"], "ledger"),
             _number(context["round"]),
-            _address(context["hospital"]),
+            read_address(context["hospital"], "hospital"),
         ),
         tuple(_recipient(one) for one in cast("list[dict[str, str]]", members["recipients"])),
         _number(members["size"]),
@@ -371,13 +372,6 @@ def _number(text: object) -> int:
         message = f"expected a number below 2^256 as a decimal string, found {text!r}"
         raise ValueError(message)
     return int(text)
-
-
-def _address(text: object) -> str:
-    if not isinstance(text, str) or not is_checksum_address(text):
-        message = f"expected a checksummed address (EIP-55), found {text!r}"
-        raise ValueError(message)
-    return text
 
 
 def _malformed(message: str) -> EnvelopeError:

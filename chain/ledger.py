@@ -15,16 +15,13 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 
 from chain import structs
+from chain.addresses import checked_address
 from chain.codec import encode_call
 from chain.contract import Contract
 from chain.events import LedgerEvent
 from chain.membership import ROLE_IDS
 from chain.outbox import OutboxEntry
-from chain.reader import (
-    GrantsAnswer,
-    LedgerReader,
-    checked_address,
-)
+from chain.reader import GrantsAnswer, LedgerReader
 from chain.rpc import Head, RawReceipt
 from chain.sending import Sender
 from chain.structs import Dispute

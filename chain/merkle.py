@@ -9,6 +9,7 @@ from functools import reduce
 
 from eth_abi.abi import encode
 
+from chain.addresses import address_order
 from chain.digests import keccak
 from chain.errors import InclusionProofError, InvalidInputError
 from chain.types import Verdict
@@ -50,7 +51,7 @@ def verdicts_root(round_number: int, verdicts: Iterable[Verdict]) -> bytes:
     Raises:
         InvalidInputError: If there are none.
     """
-    ascending = sorted(verdicts, key=lambda verdict: bytes.fromhex(verdict.hospital[2:]))
+    ascending = sorted(verdicts, key=lambda verdict: address_order(verdict.hospital))
     return merkle_root([verdict_leaf(round_number, verdict) for verdict in ascending])
 
 

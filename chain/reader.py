@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from eth_utils.address import to_checksum_address
-
 from chain import structs
+from chain.addresses import address_order, checked_address
 from chain.contract import Block, Contract, decode_log
 from chain.digests import task_id
 from chain.envelope import is_usable_key
@@ -149,7 +148,7 @@ class LedgerReader:
         """List the parties that hold a role, suspended ones too, ascending by address."""
         found = self._members(self.head().number).values()
         wanted = [party for party in found if role is None or role in party.roles]
-        return tuple(sorted(wanted, key=lambda party: int(party.address, 16)))
+        return tuple(sorted(wanted, key=lambda party: address_order(party.address)))
 
     def is_active(self, address: str, role: Role) -> bool:
         """Tell whether a party holds a role now and is not suspended."""
@@ -410,17 +409,3 @@ class LedgerReader:
         # machine's clock too.
         is_live = is_live and found["expiry"] >= time.time()
         return structs.access_grant(number, found, is_live)
-
-
-def checked_address(address: str) -> str:
-    """Write an address as EIP-55 does.
-
-    Raises:
-        InvalidInputError: If it is no address.
-    """
-    try:
-        return str(to_checksum_address(address))
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError(
-            f"expected an address of 0x and 40 hexadecimal digits, found {address!r:.80}"
-        ) from error

@@ -112,6 +112,16 @@ def purpose_bits(purposes: frozenset[int]) -> int:
     return sum(1 << purpose for purpose in purposes)
 
 
+def purpose_numbers(bits: int) -> frozenset[int]:
+    """Read purposes that the contract holds as bits."""
+    return frozenset(number for number in range(_PURPOSES) if bits >> number & 1)
+
+
+def modality_text(modality: bytes) -> str:
+    """Read a DICOM modality that the contract holds as 16 bytes, of which anyone chose each."""
+    return modality.rstrip(b"\0").decode("ascii", "backslashreplace")
+
+
 def round_terms(terms: Mapping[str, Any]) -> RoundTerms:
     """Read the terms of a RoundOpened log."""
     return RoundTerms(
@@ -182,7 +192,7 @@ def dispute(log: Log) -> Dispute:
 
 
 def dataset_version(version: bytes, found: Mapping[str, Any]) -> DatasetVersion:
-    """Read a registered version."""
+    """Read a registered version, from the registry's view or put together from its logs."""
     return DatasetVersion(
         version=version,
         dataset=found["dataset"],
@@ -190,8 +200,8 @@ def dataset_version(version: bytes, found: Mapping[str, Any]) -> DatasetVersion:
         state=DatasetState(found["state"]),
         merkle_root=found["merkleRoot"],
         images=found["images"],
-        modality=found["modality"].rstrip(b"\0").decode("ascii", "backslashreplace"),
-        purposes=frozenset(n for n in range(_PURPOSES) if found["purposes"] >> n & 1),
+        modality=modality_text(found["modality"]),
+        purposes=purpose_numbers(found["purposes"]),
         profile=found["profile"],
         attestation=found["attestation"],
         previous=found["previous"],

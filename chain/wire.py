@@ -12,8 +12,7 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from eth_utils.address import is_checksum_address
-
+from chain.addresses import read_address
 from chain.errors import InvalidInputError
 
 T = TypeVar("T")
@@ -66,17 +65,6 @@ def from_hex(text: object, name: str = "digest") -> bytes:
     if not isinstance(text, str) or not _HEX32.fullmatch(text):
         raise _unexpected(name, "0x and 64 lower-case hexadecimal digits", text)
     return bytes.fromhex(text[2:])
-
-
-def read_address(text: object, name: str = "address") -> str:
-    """Take an address.
-
-    Raises:
-        InvalidInputError: If it is not in checksummed form (EIP-55).
-    """
-    if not isinstance(text, str) or not is_checksum_address(text):
-        raise _unexpected(name, "a checksummed address (EIP-55)", text)
-    return text
 
 
 def _to_json(value: object) -> object:
