@@ -146,7 +146,7 @@ class Witness:
 
         Raises:
             LedgerError: If the chain cannot be reached.
-            OSError: If the disk is full.
+            OSError: If the working folder cannot be used at all.
         """
         self._ledger.resend_lost()
         return tuple(self._consider(round_) for round_ in self._proposed())
@@ -191,6 +191,11 @@ class Witness:
             return replace(word, said=Said.DISPUTED, told=told)
         except BlobUnavailableError as error:
             return replace(word, told=f"the IPFS node does not answer: {error}")
+        except VerificationError as error:
+            return replace(word, told=f"the IPFS node does not keep what it is given: {error}")
+        except OSError as error:
+            # Not further up: a model too large for this disk must not hold other rounds up.
+            return replace(word, told=f"this machine has no room to replay it: {error}")
         except ContractRevertedError as error:
             # The proposal was renewed, disputed or made final while it was replayed.
             return replace(word, told=str(error))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from errno import ENOSPC
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,7 +15,12 @@ from audit.settings import WitnessSettings
 from audit.witness import NOTHING, Said, Witness, Word
 from chain.cid import Cid
 from chain.digests import content_digest
-from chain.errors import BlobUnavailableError, InvalidInputError, LedgerError
+from chain.errors import (
+    BlobUnavailableError,
+    DigestMismatchError,
+    InvalidInputError,
+    LedgerError,
+)
 from chain.ledger import Dispute
 from chain.merkle import verdicts_root
 from chain.tensors import save_tensors, tensor_bytes
@@ -303,6 +309,41 @@ def test_evidence_that_cannot_be_stored_yet_delays_the_dispute(
         patch.setattr(training.blobs, "put", unreachable)
         assert watch.said() == [Said.WAITED]
     assert watch.said() == [Said.DISPUTED]
+
+
+def test_a_node_that_does_not_keep_the_evidence_delays_the_dispute(
+    training: Training, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = training.open_round()
+    training.send_all(number)
+    training.federation.propose(number)
+
+    def lying(*_: object) -> None:
+        raise DigestMismatchError("block stored", "one", "another")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.blobs, "put", lying)
+        assert watch.said() == [Said.WAITED]
+    assert watch.said() == [Said.DISPUTED]
+
+
+def test_a_round_too_large_for_the_disk_holds_no_other_round_up(
+    training: Training, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in (training, replace(training, task="another")):
+        number = each.open_round()
+        each.send_all(number)
+        each.advance(number)
+    fetch = training.blobs.fetch
+
+    def full(cid: Cid, path: Path, max_bytes: int) -> None:
+        if path.parent.name == "round-1":
+            raise OSError(ENOSPC, "No space left on device")
+        fetch(cid, path, max_bytes)
+
+    monkeypatch.setattr(training.blobs, "fetch", full)
+    words = watch.witness.watch()
+    assert [(word.round, word.said) for word in words] == [(1, Said.WAITED), (2, Said.ATTESTED)]
 
 
 def test_a_witness_with_another_encryption_key_says_so(training: Training, watch: Watch) -> None:
