@@ -97,9 +97,8 @@ contract ImageAccessTest is Federation {
         _grantAs(hospitals[0], researcher, _scans, expiry);
     }
 
-    function testAGrantIsDeadOnceRevokedEvenByASuspendedHospital() public {
+    function testARevokedGrantIsDeadForGood() public {
         uint256 grantId = _grant();
-        _suspend(hospitals[0]);
         vm.expectEmit(true, false, false, true, address(access));
         emit IImageAccess.AccessRevoked(grantId);
         vm.prank(hospitals[0]);
@@ -111,6 +110,14 @@ contract ImageAccessTest is Federation {
         );
         vm.prank(hospitals[0]);
         access.revoke(grantId);
+    }
+
+    function testASuspendedHospitalStillRevokes() public {
+        uint256 grantId = _grant();
+        _suspend(hospitals[0]);
+        vm.prank(hospitals[0]);
+        access.revoke(grantId);
+        _assert(access.grantOf(grantId).revoked, "revoked");
     }
 
     function testOnlyTheGrantingHospitalRevokes() public {
