@@ -65,7 +65,7 @@ def draw_scans(folder: Path, seed: int, on_file: Callable[[int], None]) -> DemoD
             on_file(drawn[done])
     # The secret keeps pseudonyms of one patient alike; nobody has to link the test images.
     test = read_dicom(folder / "test", bytes(32))
-    name = "MNI152 anatomy with simulated lesions"
+    name = "head scans drawn over MNI152 anatomy"
     return DemoData(
         LESION_TASK,
         {hospital: folder / hospital for hospital in HOSPITALS},

@@ -57,7 +57,7 @@ def plot_examples(
 
 
 def _title(data: DataReport) -> str:
-    return f"{data.name}{' (SIMULATED lesions)' if data.simulated else ''}"
+    return f"{data.name}{', SIMULATED lesions' if data.simulated else ''}"
 
 
 def _save(figure: Figure, path: Path) -> None:
