@@ -11,6 +11,7 @@ from api.problems import Problem, problem_of
 from api.spool import Spool, Upload, UploadState
 from chain.errors import ContractRevertedError, LedgerError
 from chain.ledger import Ledger, Receipt
+from chain.rpc import RefusedRequestError
 
 log = logging.getLogger("fedwitness.api")
 
@@ -62,7 +63,8 @@ class Recorder:
             receipt = self._ledger.relay_updates(
                 [(upload.record, upload.signature) for upload in uploads]
             )
-        except ContractRevertedError:
+        except (ContractRevertedError, RefusedRequestError):
+            # Or they need more gas than a block has, which one party's long list can bring about.
             return False
         self._metrics.gas.inc(receipt.gas_used)
         for upload in uploads:
@@ -75,6 +77,10 @@ class Recorder:
             receipt = self._ledger.relay_update(upload.record, upload.signature)
         except ContractRevertedError as error:
             return self._settle(upload, error)
+        except RefusedRequestError as error:
+            # The chain answers and does not take this one: those behind it need not wait for it.
+            self._spool.hinder(upload, problem_of(error))
+            return False
         self._metrics.gas.inc(receipt.gas_used)
         self._recorded(upload, receipt)
         return True

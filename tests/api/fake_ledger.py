@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from chain.errors import ContractRevertedError, LedgerError, UnknownRoundError
 from chain.ledger import GrantsAnswer, Head, LedgerEvent, Receipt
+from chain.rpc import RefusedRequestError
 from chain.signing import recover_update_signer, update_struct_hash
 from chain.types import (
     AccessGrant,
@@ -43,7 +44,10 @@ def terms(**changes: object) -> RoundTerms:
 
 @dataclass
 class FakeLedger:
-    """Set `down` to make it unreachable, and `refuses` to make it refuse a hospital's record."""
+    """Set `down` to make it unreachable, and `refuses` to make it refuse a hospital's record.
+
+    A transaction with a record of a hospital in `too_heavy` needs more gas than a block has.
+    """
 
     chain_id: int = CHAIN_ID
     address: str = LEDGER
@@ -56,6 +60,7 @@ class FakeLedger:
     given: dict[tuple[int, int], tuple[Verdict, ...]] = field(default_factory=dict)
     grants: list[AccessGrant] = field(default_factory=list)
     refuses: dict[str, ContractRevertedError] = field(default_factory=dict)
+    too_heavy: frozenset[str] = frozenset()
     transactions: list[int] = field(default_factory=list)
 
     def enroll(self, address: str, *roles: Role) -> None:
@@ -166,6 +171,8 @@ class FakeLedger:
     def relay_updates(self, signed: list[tuple[UpdateRecord, bytes]]) -> Receipt:
         for record, signature in signed:
             self.check_record(record, signature)
+        if not self.too_heavy.isdisjoint(record.hospital for record, _ in signed):
+            raise RefusedRequestError("the chain refused: gas required exceeds allowance")
         self.transactions.append(len(signed))
         transaction = len(self.transactions).to_bytes(32, "big")
         for index, (record, _) in enumerate(signed):

@@ -408,6 +408,20 @@ def test_one_bad_record_does_not_hold_up_the_others(server: Running) -> None:
     assert server.outcome(other, announced.headers["Location"])["state"] == "refused"
 
 
+def test_a_record_too_heavy_for_a_block_does_not_hold_up_the_others(server: Running) -> None:
+    heavy, location = begun(server)
+    other = server.sign_in(OTHER_HOSPITAL)
+    record = record_for(CONTENT, OTHER_HOSPITAL)
+    announced = server.announce(other, OTHER_HOSPITAL, record, len(CONTENT))
+    server.ledger.too_heavy = frozenset({HOSPITAL.address})
+    spool = server.app.state.backend.spool
+    with spool._lock:
+        spool._database.execute("UPDATE uploads SET state = 'recording', offset = length")
+    assert server.outcome(other, announced.headers["Location"])["state"] == "recorded"
+    waiting = server.wait_for(heavy, location, lambda upload: upload["problem"] is not None)
+    assert waiting["state"] == "recording"
+
+
 def test_an_unfinished_upload_ends_with_its_round(server: Running) -> None:
     number = server.ledger.open(deadline=1_800_000_100)
     session, location = begun(server, round=number)
