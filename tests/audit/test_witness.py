@@ -1,6 +1,7 @@
 """A witness attests what it recomputed, disputes what it did not, and waits for what is away."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from errno import ENOSPC
@@ -382,16 +383,12 @@ def test_the_watch_goes_on_when_the_chain_is_away(
     assert words[0].told == "no chain answers"
 
 
-def test_settings_are_read_from_the_environment_and_checked() -> None:
-    settings = WitnessSettings.from_environment(
-        {"FEDWITNESS_WORKDIR": "w", "FEDWITNESS_PATIENCE_SECONDS": "5"}
-    )
-    assert (settings.workdir, settings.patience_seconds) == (Path("w"), 5.0)
-    for environment in (
-        {"FEDWITNESS_THREADS": "0"},
-        {"FEDWITNESS_THREADS": "many"},
-        {"FEDWITNESS_POLL_SECONDS": "0"},
-        {"FEDWITNESS_PATIENCE_SECONDS": "-1"},
-    ):
-        with pytest.raises(InvalidInputError):
-            WitnessSettings.from_environment(environment)
+@pytest.mark.parametrize(
+    ("threads", "poll_seconds", "patience_seconds"),
+    [(0, 1.0, 1.0), (1, 0.0, 1.0), (1, 3601.0, 1.0), (1, 1.0, -1.0), (1, 1.0, math.nan)],
+)
+def test_impossible_settings_are_refused(
+    threads: int, poll_seconds: float, patience_seconds: float
+) -> None:
+    with pytest.raises(InvalidInputError, match=f"found {threads}, {poll_seconds} and"):
+        WitnessSettings(Path("work"), threads, poll_seconds, patience_seconds)
