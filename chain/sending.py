@@ -75,6 +75,7 @@ class Sender:
 
         Raises:
             ContractRevertedError: If the contract refuses. Nothing is left in the outbox.
+            RefusedRequestError: If the chain's node does not take it, such as for its gas.
             LedgerError: If the chain cannot be reached, or has not mined the transaction in
                 time; then it stays in the outbox and is sent again.
         """
@@ -85,7 +86,7 @@ class Sender:
                 entry = self._sign_and_send(to, data, purpose)
         except RefusedRequestError as error:
             told = f"{error}: {purpose}. Has the account {self.address} funds for the fee?"
-            raise LedgerError(told) from error
+            raise RefusedRequestError(told) from error
         return self._wait_for_receipt(entry)
 
     def resend_lost(self) -> int:

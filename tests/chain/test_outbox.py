@@ -19,7 +19,7 @@ from chain.devnet.process import remembered, wait_until
 from chain.errors import ContractRevertedError, LedgerError
 from chain.ledger import Ledger
 from chain.outbox import Outbox, SignedTransaction
-from chain.rpc import RawReceipt
+from chain.rpc import RawReceipt, RefusedRequestError
 from chain.types import Phase
 from tests.federation import HOSPITALS, TASK, Federation, connect, digest, found_federation
 
@@ -181,6 +181,16 @@ def test_a_refused_write_leaves_nothing_in_the_outbox(federation: Federation) ->
     with pytest.raises(ContractRevertedError):
         aggregator.abort(1, "there is no such round")
     assert outbox_of(aggregator).entries() == ()
+
+
+def test_what_no_block_has_gas_for_is_told_from_a_chain_that_is_away(
+    federation: Federation,
+) -> None:
+    ledger = federation.ledgers["aggregator"]
+    endless = bytes.fromhex("5b600056")  # JUMPDEST, PUSH1 0, JUMP
+    with pytest.raises(RefusedRequestError, match="deploy a loop"):
+        ledger._sender.send(None, endless, "deploy a loop")
+    assert outbox_of(ledger).entries() == ()
 
 
 def test_what_stood_on_the_chain_for_a_while_leaves_the_outbox(tmp_path: Path) -> None:
