@@ -1,7 +1,6 @@
 """Models, streamed from IPFS and checked on the way."""
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -41,8 +40,9 @@ def fetch(cid: Annotated[str, Path(examples=[CID])], server: Server) -> Streamin
     pieces = server.blobs.stream(blob, server.settings.max_model_bytes)
     # The first block decides whether this is an answer or a problem.
     first = next(pieces)
-    return StreamingResponse(_sent(chain((first,), pieces)), media_type="application/octet-stream")
+    return StreamingResponse(_sent(first, pieces), media_type="application/octet-stream")
 
 
-def _sent(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    yield from pieces
+def _sent(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
 from aggregator.replay import (
     MAX_MODEL,
     Progress,
@@ -39,7 +37,7 @@ from audit.verify import (
 from chain.blobs import BlobStore, Source
 from chain.cid import Cid
 from chain.digests import content_digest
-from chain.envelope import envelope_size
+from chain.envelope import envelope_size, public_key
 from chain.errors import (
     BlobUnavailableError,
     DigestMismatchError,
@@ -291,9 +289,7 @@ class _Replay:
     def _is_recipient(self, number: int) -> bool:
         if self._private_key is None:
             return False
-        private_key = X25519PrivateKey.from_private_bytes(self._private_key)
-        own = private_key.public_key().public_bytes_raw()
-        return own in self._reader.recipients(number)
+        return public_key(self._private_key) in self._reader.recipients(number)
 
     def _replay(self, evidence: RoundEvidence) -> list[Finding]:
         number, proposal = evidence.round.number, evidence.proposal

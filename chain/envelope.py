@@ -212,7 +212,7 @@ def open_envelope(
         InvalidInputError: If the private key belongs to none of `recipients`.
         OSError: If a file cannot be read or written.
     """
-    own_key = X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+    own_key = public_key(private_key)
     if own_key not in recipients:
         message = f"the round's updates are not for the key {own_key.hex()}: nothing to open"
         raise InvalidInputError(message)
@@ -253,6 +253,15 @@ def envelope_size(plaintext_size: int, n_recipients: int) -> int:
     recipient = Recipient(bytes(KEY), bytes(KEY), bytes(WRAP))
     header = EnvelopeHeader(widest, (recipient,) * n_recipients, plaintext_size)
     return len(header.to_bytes()) + _sealed_size(plaintext_size)
+
+
+def public_key(private_key: bytes) -> bytes:
+    """Compute the X25519 public key of a private one, 32 bytes each (RFC 7748).
+
+    Raises:
+        ValueError: If the private key has another length.
+    """
+    return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
 
 
 def is_usable_key(key: bytes) -> bool:

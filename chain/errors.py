@@ -12,8 +12,7 @@
     ├── VerificationError            what arrived is not what was vouched for
     │   ├── DigestMismatchError
     │   ├── InclusionProofError
-    │   ├── EnvelopeError
-    │   └── ReplayMismatchError
+    │   └── EnvelopeError
     ├── UnfitRoundError              a round's updates make no model that could be proposed
     ├── ServerError                  the REST server refused, or cannot be reached
     ├── KeystoreError                a key file is missing, damaged or the password is wrong
@@ -105,10 +104,6 @@ class EnvelopeError(VerificationError):
         """Keep the reason, which becomes the verdict's."""
         self.reason = reason
         super().__init__(message)
-
-
-class ReplayMismatchError(VerificationError):
-    """A recomputed aggregate differs from the one on the ledger."""
 
 
 class UnfitRoundError(FedWitnessError):

@@ -21,6 +21,7 @@ from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
 from eth_utils.exceptions import ValidationError
 
 from chain.canonical import parse_json
+from chain.envelope import public_key
 from chain.errors import InvalidInputError, KeystoreError
 from chain.files import replacing
 
@@ -47,8 +48,7 @@ class Identity:
     @property
     def encryption_key(self) -> bytes:
         """The X25519 public key, which enrolment publishes."""
-        key = X25519PrivateKey.from_private_bytes(self.encryption_private_key)
-        return key.public_key().public_bytes_raw()
+        return public_key(self.encryption_private_key)
 
     def __repr__(self) -> str:
         return f"Identity({self.address})"

@@ -1,7 +1,7 @@
 """The words that the rooms share: values of the ledger and the wire, without behaviour.
 
-Digests are 32 raw bytes, addresses EIP-55 checksummed strings, times Unix seconds (UTC). Each
-type that travels as JSON has ``to_dict`` and ``from_dict``.
+Digests are 32 raw bytes, addresses EIP-55 checksummed strings, times Unix seconds (UTC).
+`chain.wire` gives them their JSON form.
 """
 
 from dataclasses import dataclass

@@ -45,11 +45,6 @@ class Status:
     chain_answers: bool
     ipfs_answers: bool
 
-    @property
-    def is_up(self) -> bool:
-        """Whether both answer."""
-        return self.chain_answers and self.ipfs_answers
-
 
 @dataclass(frozen=True, slots=True)
 class _Ports:

@@ -309,7 +309,8 @@ def test_the_network_starts_again_where_it_was(folder: Path) -> None:
     with IpfsBlobStore(first.ipfs_api) as blobs:
         cid = blobs.put([b"kept"])
     assert network.start(folder) == first  # a second start finds it running
-    assert network.status(folder).is_up
+    running = network.Status(first, chain_answers=True, ipfs_answers=True)
+    assert network.status(folder) == running
     network.stop(folder)
     assert network.status(folder) == network.Status(first, chain_answers=False, ipfs_answers=False)
 
