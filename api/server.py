@@ -1,11 +1,43 @@
-"""Serving the application with uvicorn, within bounds of connections and header size."""
+"""Serving the application with uvicorn, within bounds of connections, header size and patience."""
+
+import asyncio
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from api.app import create_app
 from api.settings import Settings
 
 SHUTDOWN_SECONDS = 10
+HEAD_SECONDS = 10.0
+
+
+class PromptProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1, ending connections on which no request begins.
+
+    uvicorn itself waits for ever for the end of a first request's head: whoever opens as many
+    silent connections as the server takes would shut everybody else out (Slowloris).
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, and look at it from time to time."""
+        super().connection_made(transport)
+        self._look_again()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of a connection."""
+        self._next_look.cancel()
+        super().connection_lost(exc)
+
+    def _look_again(self) -> None:
+        self._next_look = self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
+
+    def _look(self, before: RequestResponseCycle | None) -> None:
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self.cycle is before:
+            self.transport.close()
+        else:
+            self._look_again()
 
 
 def configuration(app: object, settings: Settings) -> uvicorn.Config:
@@ -19,7 +51,7 @@ def configuration(app: object, settings: Settings) -> uvicorn.Config:
         app,  # type: ignore[arg-type]
         host=settings.host,
         port=settings.port,
-        http="h11",
+        http=PromptProtocol,
         ws="none",
         # Whoever fronts this server with a proxy configures the proxy, not trust in its headers.
         proxy_headers=False,

@@ -131,6 +131,27 @@ def test_a_body_that_drips_is_refused(
     assert answer.startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.parametrize("drips", [False, True])
+def test_connections_on_which_nobody_asks_shut_nobody_out(
+    tmp_path: Path,
+    ledger: FakeLedger,
+    blobs: MemoryBlobStore,
+    monkeypatch: pytest.MonkeyPatch,
+    drips: bool,
+) -> None:
+    monkeypatch.setattr("api.server.HEAD_SECONDS", 0.2)
+    with running(tmp_path, ledger, blobs, max_connections=2) as server:
+        place = ("127.0.0.1", server.settings.port)
+        with socket.create_connection(place, 10) as one, socket.create_connection(place, 10) as two:
+            if drips:
+                for sent in (b"GET /healthz", b" HTTP/1.1\r\n", b"Host: "):
+                    one.sendall(sent)
+                    two.sendall(sent)
+                    time.sleep(0.05)
+            assert one.recv(1) == two.recv(1) == b""
+        assert server.http.get("/healthz").status_code == 200
+
+
 def test_a_large_head_is_refused(server: Running) -> None:
     head = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"
     with suppress(ConnectionError):  # It may hang up while the head is still being sent.
