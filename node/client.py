@@ -12,20 +12,16 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
 from eth_account.messages import encode_defunct
 
-from chain.canonical import parse_json
 from chain.cid import Cid, blob_cid
-from chain.envelope import MAX_RECIPIENTS
 from chain.errors import (
     DigestMismatchError,
     InvalidInputError,
@@ -34,72 +30,34 @@ from chain.errors import (
 )
 from chain.files import replacing
 from chain.keystore import Identity
-from chain.types import Phase, Round, UpdateRecord, Verdict
-from chain.wire import from_hex, from_json_dict, to_json_dict
+from chain.types import UpdateRecord
+from chain.wire import to_json_dict
+from node.answers import (
+    LONGEST_WAIT,
+    OpenRound,
+    PassingError,
+    UpdateStatus,
+    UploadStatus,
+    expect_success,
+    may_pass,
+    open_round_of,
+    read_json,
+    read_offset,
+    text_of,
+    update_status_of,
+    upload_status_of,
+)
 
 T = TypeVar("T")
 
-MAX_ANSWER = 1 << 20  # bytes of JSON
-ANSWER_SECONDS = 60.0  # for a whole answer in JSON
 SILENCE_SECONDS = 30.0  # for the next bytes of any answer
 ATTEMPTS = 6
-SLOWEST_RETRY = 30.0  # seconds
 SEGMENT = 1 << 26  # bytes sent in one request, so that a session outlives it
 PIECE = 1 << 20  # bytes read from disk at a time
 STATEMENT = "Sign in to FedWitness."
 
-_PASSING = frozenset(
-    {
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-        HTTPStatus.INSUFFICIENT_STORAGE,
-    }
-)
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _NONCE = range(8, 65)  # characters
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRound:
-    """A round, with the keys that its envelopes are sealed to: 32 bytes each, ascending."""
-
-    round: Round
-    recipients: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UploadStatus:
-    """Where an upload stands.
-
-    Attributes:
-        id: Its identifier at the server.
-        state: ``receiving``, ``storing``, ``recording``, ``recorded`` or ``refused``.
-        offset: Bytes that arrived.
-        transaction: Hash of the recording transaction, or None.
-        problem: What delays or ended it, in the server's words, or empty.
-        contract_error: Name of the contract's error that ended it, or empty.
-    """
-
-    id: str
-    state: str
-    offset: int
-    transaction: bytes | None
-    problem: str
-    contract_error: str
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateStatus:
-    """What became of a recorded update: ``verdict`` is None as long as nothing is proposed."""
-
-    record: UpdateRecord
-    verdict: Verdict | None
-    phase: Phase
-    attestations: int
-    quorum: int
 
 
 class RestClient:
@@ -171,7 +129,7 @@ class RestClient:
             body={"message": text, "signature": f"0x{bytes(signature).hex()}"},
             signed_in=False,
         )
-        self._token = _text(answer, "token")
+        self._token = text_of(answer, "token")
 
     def active_round(self, task_name: str) -> OpenRound | None:
         """Return the round of a task that is under way, or None.
@@ -249,7 +207,7 @@ class RestClient:
             "signature": f"0x{signature.hex()}",
             "size": size,
         }
-        status = _upload_status(self._json("POST", "/v1/uploads", body=body))
+        status = upload_status_of(self._json("POST", "/v1/uploads", body=body))
         offset, attempts = status.offset, 0
         while offset < size and status.state == "receiving":
             on_bytes(offset)
@@ -272,7 +230,7 @@ class RestClient:
         Raises:
             ServerError: If there is no such upload, or the server cannot be reached.
         """
-        return _upload_status(self._json("GET", f"/v1/uploads/{_segment(upload)}"))
+        return upload_status_of(self._json("GET", f"/v1/uploads/{_segment(upload)}"))
 
     def update(self, number: int) -> UpdateStatus | None:
         """Ask what became of this hospital's update in a round; None where none is recorded.
@@ -287,19 +245,11 @@ class RestClient:
             if error.problem == "not-found":
                 return None
             raise
-        verdict, stand = answer.get("verdict"), _object(answer, "round")
-        record = from_json_dict(UpdateRecord, answer.get("record"))
-        return UpdateStatus(
-            record=record,
-            verdict=None if verdict is None else from_json_dict(Verdict, verdict),
-            phase=_phase(stand),
-            attestations=_integer(stand, "attestations"),
-            quorum=_integer(stand, "quorum"),
-        )
+        return update_status_of(answer)
 
     def _sign_in_message(self, asked: Mapping[str, Any]) -> str:
         """Write the message of EIP-4361, for this server and this chain and no other."""
-        domain, uri, nonce = _text(asked, "domain"), _text(asked, "uri"), _text(asked, "nonce")
+        domain, uri, nonce = (text_of(asked, name) for name in ("domain", "uri", "nonce"))
         own = self._url.netloc.decode("ascii")
         # Signing what the server names would let it sign in elsewhere in the hospital's name.
         if domain != own or httpx.URL(uri).netloc != self._url.netloc:
@@ -323,17 +273,11 @@ class RestClient:
                 f"expected a round of ledger {self.ledger} on chain {self.chain_id}, found "
                 f"{answer.get('ledger')!r} on {answer.get('chain_id')!r}: is it the right server?"
             )
-        keys = answer.get("recipients")
-        if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_RECIPIENTS:
-            raise InvalidInputError(f"expected 1 to {MAX_RECIPIENTS} recipients of the round")
-        recipients = tuple(from_hex(key, "recipients") for key in keys)
-        if not all(one < next_ for one, next_ in pairwise(recipients)):
-            raise InvalidInputError("expected recipients in ascending order, each once")
-        return OpenRound(from_json_dict(Round, answer.get("round")), recipients)
+        return open_round_of(answer)
 
     def _fetch_once(self, cid: Cid, digest: bytes, path: Path, max_bytes: int) -> None:
         with self._asking("GET", f"/v1/blobs/{cid}") as response, replacing(path) as file:
-            _expect_success(response)
+            expect_success(response)
             hasher, size = sha256(), 0
 
             def pieces() -> Iterator[bytes]:
@@ -371,17 +315,17 @@ class RestClient:
                 },
             ) as response:
                 if response.is_success:
-                    return _offset(response, size)
-                if not _may_pass(response) and response.status_code != HTTPStatus.CONFLICT:
-                    _expect_success(response)
+                    return read_offset(response, size)
+                if not may_pass(response) and response.status_code != HTTPStatus.CONFLICT:
+                    expect_success(response)
         except (httpx.TransportError, _SessionOverError):
             pass  # how much arrived is asked next, in a new session where that was the reason
         return self._with_retries(lambda: self._ask_offset(address, size))
 
     def _ask_offset(self, address: str, size: int) -> int:
         with self._asking("HEAD", address) as response:
-            _expect_success(response)
-            return _offset(response, size)
+            expect_success(response)
+            return read_offset(response, size)
 
     def _json(
         self, method: str, address: str, *, body: object = None, signed_in: bool = True
@@ -392,11 +336,7 @@ class RestClient:
             with self._asking(
                 method, address, content=content, headers=headers, signed_in=signed_in
             ) as response:
-                _expect_success(response)
-                answer = parse_json(_read_bounded(response), MAX_ANSWER)
-            if not isinstance(answer, dict):
-                raise InvalidInputError(f"{address}: expected a JSON object in the answer")
-            return answer
+                return read_json(response)
 
         return self._with_retries(once)
 
@@ -439,7 +379,7 @@ class RestClient:
                 renewed, failure, wait = True, error, 0.0
             except httpx.TransportError as error:
                 failure, wait = _unreachable(self._url, error), _delay(attempt)
-            except _PassingError as error:
+            except PassingError as error:
                 failure, wait = error, error.wait or _delay(attempt)
             if attempt < ATTEMPTS:
                 self._pause(wait)
@@ -448,12 +388,6 @@ class RestClient:
 
 class _SessionOverError(ServerError):
     """The session was forgotten, or the party is locked out: signing in anew tells which."""
-
-
-class _PassingError(ServerError):
-    """A refusal that may be over soon; ``wait`` is 0 where the server says nothing of it."""
-
-    wait: float = 0.0
 
 
 def _checked_url(text: str) -> httpx.URL:
@@ -495,58 +429,8 @@ def _read_segment(path: Path, offset: int, length: int) -> Iterator[bytes]:
             yield piece
 
 
-def _read_bounded(response: httpx.Response) -> bytes:
-    ends = time.monotonic() + ANSWER_SECONDS
-    data = bytearray()
-    for piece in response.iter_bytes(1 << 16):
-        data += piece
-        if len(data) > MAX_ANSWER:
-            raise ServerError(f"expected an answer of at most {MAX_ANSWER} bytes, found more")
-        if time.monotonic() > ends:
-            raise ServerError(
-                f"expected an answer within {ANSWER_SECONDS:.0f} s, found a slower one"
-            )
-    return bytes(data)
-
-
-def _expect_success(response: httpx.Response) -> None:
-    """Turn any answer but success into the error that says what the server said (RFC 9457)."""
-    if response.is_success:
-        return
-    members = _problem(response)
-    error = members.get("contract_error")
-    name = error.get("name") if isinstance(error, dict) else ""
-    detail = str(members.get("detail") or members.get("title") or response.reason_phrase)
-    kind: type[ServerError] = _PassingError if _may_pass(response) else ServerError
-    failure = kind(
-        f"the server refused ({response.status_code}): {_printable(detail)}",
-        _printable(str(members.get("type", ""))),
-        _printable(str(name)),
-    )
-    if isinstance(failure, _PassingError):
-        failure.wait = _retry_after(response)
-    raise failure
-
-
-def _problem(response: httpx.Response) -> dict[str, Any]:
-    try:
-        members = parse_json(_read_bounded(response), MAX_ANSWER)
-    except InvalidInputError:
-        return {}
-    return members if isinstance(members, dict) else {}
-
-
-def _may_pass(response: httpx.Response) -> bool:
-    return response.status_code in _PASSING
-
-
-def _retry_after(response: httpx.Response) -> float:
-    seconds = response.headers.get("Retry-After", "")
-    return min(float(seconds), SLOWEST_RETRY) if seconds.isdigit() and len(seconds) < 6 else 0.0  # noqa: PLR2004
-
-
 def _delay(attempt: int) -> float:
-    return float(min(0.25 * 2**attempt, SLOWEST_RETRY))
+    return float(min(0.25 * 2**attempt, LONGEST_WAIT))
 
 
 def _unreachable(url: httpx.URL, error: httpx.TransportError) -> ServerError:
@@ -554,58 +438,3 @@ def _unreachable(url: httpx.URL, error: httpx.TransportError) -> ServerError:
         f"the server at {url} cannot be reached ({type(error).__name__}); check the address and "
         "the network, then try again: nothing that was sent is lost"
     )
-
-
-def _printable(text: str) -> str:
-    """Take from the server's words what a terminal could take for commands, and bound them."""
-    return "".join(c if c.isprintable() else " " for c in text[:1000])
-
-
-def _offset(response: httpx.Response, size: int) -> int:
-    text = response.headers.get("Upload-Offset", "")
-    if not (text.isascii() and text.isdigit()) or len(text) > 20 or int(text) > size:  # noqa: PLR2004
-        raise ServerError(f"expected an Upload-Offset of 0 to {size}, found {_printable(text)!r}")
-    return int(text)
-
-
-def _upload_status(answer: Mapping[str, Any]) -> UploadStatus:
-    problem = answer.get("problem")
-    members = problem if isinstance(problem, dict) else {}
-    error = members.get("contract_error")
-    transaction = answer.get("transaction")
-    return UploadStatus(
-        id=_text(answer, "id"),
-        state=_text(answer, "state"),
-        offset=_integer(answer, "offset"),
-        transaction=None if transaction is None else from_hex(transaction, "transaction"),
-        problem=_printable(str(members.get("detail") or members.get("title") or "")),
-        contract_error=_printable(str(error.get("name", ""))) if isinstance(error, dict) else "",
-    )
-
-
-def _phase(stand: Mapping[str, Any]) -> Phase:
-    name = _text(stand, "phase")
-    if name not in Phase.__members__:
-        raise InvalidInputError(f"expected a phase, found {name[:32]!r}")
-    return Phase[name]
-
-
-def _object(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = members.get(name)
-    if not isinstance(value, dict):
-        raise InvalidInputError(f"expected an object {name!r} in the server's answer")
-    return value
-
-
-def _text(members: Mapping[str, Any], name: str) -> str:
-    value = members.get(name)
-    if not isinstance(value, str):
-        raise InvalidInputError(f"expected a text {name!r} in the server's answer")
-    return value
-
-
-def _integer(members: Mapping[str, Any], name: str) -> int:
-    value = members.get(name)
-    if type(value) is not int or value < 0:
-        raise InvalidInputError(f"expected a whole number {name!r} in the server's answer")
-    return value

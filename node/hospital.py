@@ -11,6 +11,7 @@ and never made a second time, because a second envelope would be another blob th
     record.json              the signed record
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ from chain.keystore import Identity
 from chain.signing import recover_update_signer, sign_update
 from chain.types import Phase, Round, UpdateRecord
 from chain.wire import from_hex, from_json_dict, to_hex, to_json_dict
-from node.client import OpenRound, RestClient, UpdateStatus, UploadStatus
+from node.answers import OpenRound, UpdateStatus, UploadStatus
+from node.client import RestClient
 from node.dataset import CommittedDataset
 from node.tasks import task_named
 from node.training import Progress, code_digest, schema_of, train
@@ -43,6 +45,12 @@ MAX_STATE = 1 << 20  # bytes of a JSON file
 STEPS = ("round", "base model", "training", "sealing", "signing", "sending", "recording")
 _SEED_TAG = b"fedwitness.seed.v1"
 _ENDED = frozenset({Phase.FINAL, Phase.ABORTED})
+# The ledger's refusals of a record that comes after the round's others.
+_TOO_LATE = frozenset(
+    {"RoundLedgerRoundFull", "RoundLedgerLateRecord", "RoundLedgerUnexpectedPhase"}
+)
+
+_log = logging.getLogger(__name__)
 
 
 class RoundReader(Protocol):
@@ -195,6 +203,9 @@ def follow(
 ) -> int:
     """Take part in one round of a task after another, until told to stop.
 
+    A round that does not suit the hospital's data, or that others filled first, is passed over:
+    whoever opens one must not thereby end the hospital's part in the task.
+
     Args:
         hospital: Who takes part.
         task_name: The task.
@@ -206,18 +217,34 @@ def follow(
         How many rounds the hospital took part in.
 
     Raises:
-        FedWitnessError: Whatever ends a round for this hospital ends the loop; see `take_part`.
+        VerificationError: If the server tells what the ledger does not have.
+        ServerError: If the server refuses for another reason, or cannot be reached.
+        OSError: If the disk is full.
     """
-    done: set[int] = set()
+    seen: set[int] = set()
+    taken = 0
     while not until():
         found = hospital.client.active_round(task_name)
         number = 0 if found is None else found.round.number
-        if found is not None and number not in done and _takes_updates(found.round):
-            take_part(hospital, number, listener, pause=pause)
-            done.add(number)
+        if found is not None and number not in seen and _takes_updates(found.round):
+            seen.add(number)
+            taken += _took_part(hospital, number, listener, pause)
         else:
             pause(2.0)
-    return len(done)
+    return taken
+
+
+def _took_part(
+    hospital: Hospital, number: int, listener: Listener, pause: Callable[[float], None]
+) -> bool:
+    try:
+        take_part(hospital, number, listener, pause=pause)
+    except (InvalidInputError, PhaseError, ServerError) as error:
+        if isinstance(error, ServerError) and error.contract_error not in _TOO_LATE:
+            raise
+        _log.warning("round %d is passed over: %s", number, error)
+        return False
+    return True
 
 
 def training_seed(hospital: Hospital, number: int) -> int:
