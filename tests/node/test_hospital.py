@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -327,6 +328,40 @@ def test_rounds_are_followed_one_after_another(hospital: Hospital, server: FakeS
     done = follow(hospital, "pneumonia-2d", until=lambda: len(server.records) == 2, pause=open_next)
     assert done == 2
     assert {number for number, _ in server.records} == {1, 2}
+
+
+def test_a_round_that_does_not_suit_does_not_end_the_hospitals_part_in_the_task(
+    hospital: Hospital, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    suitable = server.rounds[1]
+    server.rounds[1] = replace(suitable, terms=replace(suitable.terms, schema=bytes(32)))
+
+    def open_next(_: float) -> None:
+        server.rounds[1] = replace(server.rounds[1], phase=Phase.ABORTED)
+        server.rounds[2] = replace(suitable, number=2)
+        server.recipients[2] = server.recipients[1]
+
+    done = follow(hospital, "pneumonia-2d", until=lambda: bool(server.records), pause=open_next)
+    assert done == 1
+    assert {number for number, _ in server.records} == {2}
+    assert "round 1 is passed over" in caplog.text
+
+
+@pytest.mark.parametrize("refusal", ["RoundLedgerRoundFull", "ParticipantRegistrySuspended"])
+def test_a_round_that_others_filled_is_passed_over_and_no_other_refusal(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    asked = iter([False, True])
+
+    def refused(*_: object) -> NoReturn:
+        raise ServerError("the ledger refuses this", "refused-by-contract", refusal)
+
+    monkeypatch.setattr(hospital.client, "upload", refused)
+    if refusal == "RoundLedgerRoundFull":
+        assert follow(hospital, "pneumonia-2d", until=lambda: next(asked)) == 0
+    else:
+        with pytest.raises(ServerError):
+            follow(hospital, "pneumonia-2d", until=lambda: next(asked))
 
 
 def test_every_round_and_hospital_trains_with_its_own_seed(hospital: Hospital) -> None:
