@@ -33,7 +33,7 @@ from aggregator import tables
 from aggregator.events import apply_event
 from aggregator.tables import SCHEMA_VERSION, IndexHead
 from chain.errors import IndexDatabaseError, InvalidInputError
-from chain.reader import LedgerReader
+from chain.ledger import LedgerReader
 
 CHUNK = 2_000  # blocks to a transaction
 BUSY_SECONDS = 30
