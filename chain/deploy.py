@@ -1,11 +1,10 @@
 """Puts a federation's four contracts on a chain."""
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from chain.addresses import checked_address
 from chain.codec import contract_abi, encode_values
 from chain.compiler import CompiledContracts
 from chain.errors import InvalidInputError, LedgerError
@@ -24,26 +23,6 @@ class Deployment:
     ledger: str
     image_access: str
     block: int
-
-    def to_dict(self) -> dict[str, int | str]:
-        """Give the JSON form: addresses are EIP-55, numbers are numbers."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, value: object) -> Self:
-        """Read the JSON form.
-
-        Raises:
-            InvalidInputError: If a member is missing, unknown or malformed.
-        """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(value, dict) or set(value) != names:
-            raise InvalidInputError(f"a deployment has the members {', '.join(sorted(names))}")
-        for name in ("chain_id", "block"):
-            if type(value[name]) is not int or value[name] < 0:
-                raise InvalidInputError(f"{name}: expected a number, found {value[name]!r:.80}")
-        addresses = names - {"chain_id", "block"}
-        return cls(**{**value, **{name: checked_address(value[name]) for name in addresses}})
 
 
 def deploy(

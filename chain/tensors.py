@@ -35,6 +35,7 @@ MAX_DIMENSION = (1 << 53) - 1  # the greatest integer of canonical JSON
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH = 8  # bytes of the header's length
 _WIDEST_FIRST = tuple(DTYPES)
+_MEMBERS = {"dtype", "shape", "data_offsets"}  # of a tensor in the header
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +105,6 @@ class Schema:
     def of(cls, specs: Iterable[TensorSpec]) -> Self:
         """Put tensors into the order of the file."""
         return cls(tuple(sorted(specs, key=lambda spec: spec.place)))
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Read a schema (docs/protocol.md, section 3.2).
-
-        Raises:
-            InvalidInputError: If the bytes are not the canonical JSON of a schema.
-        """
-        schema = cls.of(_specs(parse_json(data, MAX_HEADER), {"dtype", "shape"}))
-        if schema.to_json() != data:
-            message = "expected a schema in canonical JSON (RFC 8785), found another form of it"
-            raise InvalidInputError(message)
-        return schema
 
     def to_json(self) -> bytes:
         """Write the schema as canonical JSON."""
@@ -273,7 +261,7 @@ def _view(data: mmap.mmap, spec: TensorSpec, offset: int) -> Array:
 
 def _schema_of_header(head: bytes, name: str) -> Schema:
     members = parse_json(head[_LENGTH:], MAX_HEADER)
-    schema = Schema.of(_specs(members, {"dtype", "shape", "data_offsets"}))
+    schema = Schema.of(_specs(members))
     # Offsets, order, white space and padding are checked at once: only one header is canonical.
     if schema.header() != head:
         message = f"{name}: expected the canonical safetensors header of docs/protocol.md, 3.1"
@@ -281,13 +269,13 @@ def _schema_of_header(head: bytes, name: str) -> Schema:
     return schema
 
 
-def _specs(members: object, keys: set[str]) -> Iterator[TensorSpec]:
+def _specs(members: object) -> Iterator[TensorSpec]:
     if not isinstance(members, dict):
         message = f"expected an object with a member for each tensor, found {type(members)}"
         raise InvalidInputError(message)
     for name, member in members.items():
-        if not isinstance(member, dict) or set(member) != keys:
-            message = f"tensor {name!r}: expected an object of {sorted(keys)}"
+        if not isinstance(member, dict) or set(member) != _MEMBERS:
+            message = f"tensor {name!r}: expected an object of {sorted(_MEMBERS)}"
             raise InvalidInputError(message)
         yield TensorSpec(name, _text(name, member["dtype"]), _shape(name, member["shape"]))
 

@@ -172,14 +172,11 @@ def test_tensors_that_no_canonical_file_holds_are_not_saved(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_schema_survives_its_json() -> None:
+def test_a_schema_names_dtypes_and_shapes() -> None:
     schema = schema_of(EXAMPLE)
     assert json.loads(schema.to_json())["a.weight"] == {"dtype": "F32", "shape": [2, 3]}
-    assert Schema.from_json(schema.to_json()) == schema
 
 
-def test_a_schema_in_another_form_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="canonical"):
-        Schema.from_json(b" " + schema_of(EXAMPLE).to_json())
+def test_a_schema_in_another_order_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="order"):
         Schema((TensorSpec("a", "F16", ()), TensorSpec("b", "F32", ())))
