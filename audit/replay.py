@@ -337,8 +337,8 @@ class _AsWitnessed:
 
     Whether a blob could be had then cannot be found out later, and a hospital could make an audit
     fail by handing its blob in late. So where k witnesses vouched for a verdict that a blob was
-    missing or not whole, the replay takes their word. A round that is not final gets no such
-    credit.
+    missing or not whole, the replay takes their word; also where it was too large and is gone, for
+    nobody keeps such a blob. A round that is not final gets no such credit.
     """
 
     def __init__(self, blobs: BlobStore, evidence: RoundEvidence) -> None:
@@ -371,7 +371,13 @@ class _AsWitnessed:
     def fetch(self, cid: Cid, path: Path, max_bytes: int) -> None:
         """Write a blob to a file as the witnesses could."""
         self._check(cid)
-        self._blobs.fetch(cid, path, max_bytes)
+        try:
+            self._blobs.fetch(cid, path, max_bytes)
+        except BlobUnavailableError as error:
+            if self._reasons.get(cid.digest) == {Reason.BLOB_TOO_LARGE}:
+                message = f"the round's witnesses found {cid} too large"
+                raise InvalidInputError(message) from error
+            raise
 
     def _check(self, cid: Cid) -> None:
         # A blob that two records name counts as missing where it was so for both.

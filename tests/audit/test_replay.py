@@ -23,7 +23,7 @@ from chain.ledger import LedgerReader
 from chain.tensors import save_tensors, tensor_bytes
 from chain.types import Phase, Proposal, Reason, RecordedUpdate, Verdict
 from tests.aggregator.training import Training, tensors_of
-from tests.federation import TASK, digest
+from tests.federation import HOSPITALS, TASK, digest
 
 
 def audit(training: Training, key: str | None = "auditor") -> AuditReport:
@@ -250,6 +250,23 @@ def test_a_blob_that_the_witnesses_could_not_get_is_no_finding(
     address = training.federation.address("hospital-1")
     verdicts = training.federation.reader.verdicts(number, 1)
     assert {one.hospital: one.reason for one in verdicts}[address] is Reason.BLOB_UNAVAILABLE
+    assert audit(training).findings == ()
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_hospital_that_takes_its_too_large_blob_away_makes_no_finding(
+    training: Training, is_gone: bool
+) -> None:
+    number = training.open_round()
+    for seed, hospital in enumerate(HOSPITALS[1:], 1):
+        training.send(hospital, number, tensor_bytes(tensors_of(seed)))
+    training.send(HOSPITALS[0], number, bytes(100_000))
+    training.advance(number)
+    training.attest(number)
+    reasons = {one.reason for one in training.federation.reader.verdicts(number, 1)}
+    assert reasons == {Reason.NONE, Reason.BLOB_TOO_LARGE}
+    if is_gone:
+        del training.blobs.blocks[envelope_of(training, number, HOSPITALS[0])]
     assert audit(training).findings == ()
 
 
