@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aggregator.replay import judge_and_aggregate
-from chain.cid import Cid
+from chain.cid import LAYOUT, Cid
 from chain.digests import content_digest, sha256
 from chain.errors import DevnetError
 from chain.tensors import open_tensors, save_tensors
@@ -28,15 +28,15 @@ def flipped_byte(local: LocalFederation, record: RecordedUpdate) -> Iterator[str
     """
     cid = Cid.from_blob_digest(record.record.blob)
     with local.blobs() as blobs:
-        envelope = blobs.get(cid, MAX_ENVELOPE)
-    file = _block_file(local.folder / "network" / "ipfs" / "blocks", envelope)
-    damaged = bytearray(envelope)
+        block = blobs.get(cid, MAX_ENVELOPE)[: LAYOUT.leaf_bytes]
+    file = _block_file(local.folder / "network" / "ipfs" / "blocks", block)
+    damaged = bytearray(block)
     damaged[len(damaged) // 2] ^= 1
     file.write_bytes(damaged)
     try:
         yield str(cid)
     finally:
-        file.write_bytes(envelope)
+        file.write_bytes(block)
 
 
 @contextmanager

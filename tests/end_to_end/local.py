@@ -205,6 +205,37 @@ class Runner:
         return "\n".join(f"--- {log.name}\n{last_lines(log, count=12)}" for log in logs)
 
 
+def play(runner: Runner, task: str, victim: str | None, point: str | None) -> Round:
+    """Play one round, and at one point kill one process and start it again."""
+
+    def pass_point(here: str) -> None:
+        if victim is not None and here == point:
+            runner.kill(victim)
+            runner.start(task)
+
+    runner.stop_aggregator()
+    runner.start(task)
+    runner.active_round(task)
+    pass_point("opened")
+    round_ = runner.active_round(task)
+    first, *others = (runner.prepare(name, round_) for name in HOSPITALS)
+    runner.upload_half(first)
+    pass_point("uploading")
+    runner.upload(first)
+    pass_point("acknowledged")
+    for prepared in others:
+        runner.upload(prepared)
+    runner.until(lambda: _has_all_records(runner, round_), "all updates are recorded")
+    pass_point("collected")
+    runner.until(lambda: runner.reader.round(round_.number).proposal, "the model is proposed")
+    pass_point("proposed")
+    return runner.finished(task)
+
+
+def _has_all_records(runner: Runner, round_: Round) -> bool | None:
+    return len(runner.reader.records(round_.number)) == len(HOSPITALS) or None
+
+
 def _dataset(name: str) -> DatasetTerms:
     return DatasetTerms(
         name=f"{name} images",

@@ -5,13 +5,10 @@ undisturbed one; `trimmed_mean` gives the same bytes for them whatever addresses
 have.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from chain.types import Outcome, Phase, Round
-from demo.local import stop
-from tests.end_to_end.local import HOSPITALS, Runner
+from tests.end_to_end.local import HOSPITALS, Runner, play
 
 KILLS = (
     ("aggregator", "opened"),
@@ -28,51 +25,6 @@ KILLS = (
     ("chain", "collected"),
     ("chain", "proposed"),
 )
-
-
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    folder = tmp_path_factory.mktemp("federation")
-    try:
-        yield Runner.started(folder, tmp_path_factory.mktemp("files"))
-    finally:
-        stop(folder)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(runner: Runner) -> Round:
-    return play(runner, "undisturbed", victim=None, point=None)
-
-
-def play(runner: Runner, task: str, victim: str | None, point: str | None) -> Round:
-    """Play one round, and at one point kill one process and start it again."""
-
-    def pass_point(here: str) -> None:
-        if victim is not None and here == point:
-            runner.kill(victim)
-            runner.start(task)
-
-    runner.stop_aggregator()
-    runner.start(task)
-    runner.active_round(task)
-    pass_point("opened")
-    round_ = runner.active_round(task)
-    first, *others = (runner.prepare(name, round_) for name in HOSPITALS)
-    runner.upload_half(first)
-    pass_point("uploading")
-    runner.upload(first)
-    pass_point("acknowledged")
-    for prepared in others:
-        runner.upload(prepared)
-    runner.until(lambda: _has_all_records(runner, round_), "all updates are recorded")
-    pass_point("collected")
-    runner.until(lambda: runner.reader.round(round_.number).proposal, "the model is proposed")
-    pass_point("proposed")
-    return runner.finished(task)
-
-
-def _has_all_records(runner: Runner, round_: Round) -> bool | None:
-    return len(runner.reader.records(round_.number)) == len(HOSPITALS) or None
 
 
 def test_an_undisturbed_round_is_final_with_every_update(
