@@ -55,6 +55,10 @@ _Values: TypeAlias = tuple[Any, ...]
 BlockCallback: TypeAlias = Callable[[int, int], None]
 
 
+def _unheard(_block: int, _newest: int) -> None:
+    """Stand in for a callback where nobody wants to know how far the chain has been read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A value of the index that the chain does not vouch for.
@@ -127,7 +131,7 @@ def indexed_block(engine: Engine) -> IndexedBlock | None:
 
 
 def update_index(
-    engine: Engine, reader: LedgerReader, progress: BlockCallback | None = None
+    engine: Engine, reader: LedgerReader, progress: BlockCallback = _unheard
 ) -> IndexedBlock:
     """Bring the index up to the chain's newest block.
 
@@ -150,13 +154,13 @@ def update_index(
             _require_same_ledger(connection, reader)
         newest = reader.head().number
         while (reached := _read_on(engine, reader, newest)).number < newest:
-            (progress or _ignore)(reached.number, newest)
-        (progress or _ignore)(reached.number, newest)
+            progress(reached.number, newest)
+        progress(reached.number, newest)
         return reached
 
 
 def rebuild(
-    engine: Engine, reader: LedgerReader, progress: BlockCallback | None = None
+    engine: Engine, reader: LedgerReader, progress: BlockCallback = _unheard
 ) -> IndexedBlock:
     """Drop the index and build it from nothing, in one transaction: on an error it is as it was.
 
@@ -184,7 +188,7 @@ def compare(engine: Engine, reader: LedgerReader) -> list[Difference]:
     with _translated(engine), engine.connect() as found, _memory() as expected:
         _require_same_ledger(found, reader)
         at = _lock_head(found)
-        _build(expected, reader, min(at.number, reader.head().number), None)
+        _build(expected, reader, min(at.number, reader.head().number), _unheard)
         return [
             difference
             for table in tables.Table.metadata.sorted_tables
@@ -269,21 +273,21 @@ def _read_on(engine: Engine, reader: LedgerReader, newest: int) -> IndexedBlock:
     with _writing(engine) as connection:
         at = _lock_head(connection)
         if not _is_on_chain(at, reader):
-            _build(connection, reader, newest, None)
+            _build(connection, reader, newest, _unheard)
         elif at.number < newest:
             _apply_blocks(connection, reader, at.number + 1, min(at.number + CHUNK, newest))
         return _lock_head(connection)
 
 
 def _build(
-    connection: Connection, reader: LedgerReader, newest: int, progress: BlockCallback | None
+    connection: Connection, reader: LedgerReader, newest: int, progress: BlockCallback
 ) -> None:
     tables.Table.metadata.drop_all(connection)
     _create_tables(connection, reader)
     for first in range(reader.deployed_at, newest + 1, CHUNK):
         last = min(first + CHUNK - 1, newest)
         _apply_blocks(connection, reader, first, last)
-        (progress or _ignore)(last, newest)
+        progress(last, newest)
 
 
 def _apply_blocks(connection: Connection, reader: LedgerReader, first: int, last: int) -> None:
@@ -370,7 +374,3 @@ def _key(row: _Values, keys: Sequence[int]) -> _Values:
 def _place(row: _Values, keys: Sequence[int]) -> tuple[tuple[int, Any], ...]:
     """Return what orders rows, as SQLite does: numbers, then text, then bytes."""
     return tuple((_RANKS.get(type(value), 0), value) for value in _key(row, keys))
-
-
-def _ignore(_block: int, _newest: int) -> None:
-    """Stand in for a progress callback."""

@@ -41,6 +41,10 @@ class Progress:
 ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 
+def unheard(_: Progress) -> None:
+    """Stand in for a callback where nobody wants to know how far a stage has come."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoundResult:
     """What a round's records come to.
@@ -69,7 +73,7 @@ def judge_and_aggregate(
     workdir: Path,
     target: Path,
     threads: int,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback = unheard,
 ) -> RoundResult:
     """Judge every record of a round, and aggregate those that are admitted.
 
@@ -91,7 +95,6 @@ def judge_and_aggregate(
         LedgerError: If the chain cannot be read.
         OSError: If the disk is full.
     """
-    tell = progress or (lambda _: None)
     clock = _Clock()
     round_ = reader.round(round_number)
     with clock.measure("fetch"):
@@ -115,12 +118,12 @@ def judge_and_aggregate(
                     plaintexts=plaintexts,
                 )
 
-            judged = _judge_in_order(records, judge, tell)
-        tell(Progress("aggregate", 0, 1))
+            judged = _judge_in_order(records, judge, progress)
+        progress(Progress("aggregate", 0, 1))
         with clock.measure("aggregate"):
             verdicts = _aggregate(round_.terms, base, judged, target, threads)
             digest = content_digest(target)
-        tell(Progress("aggregate", 1, 1))
+        progress(Progress("aggregate", 1, 1))
     return RoundResult(verdicts, digest, target, schema, clock.seconds)
 
 

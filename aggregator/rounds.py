@@ -18,6 +18,7 @@ from aggregator.replay import (
     RoundResult,
     judge_and_aggregate,
     private_folder,
+    unheard,
 )
 from aggregator.rules import parse_rule
 from aggregator.settings import AggregatorSettings
@@ -143,7 +144,7 @@ def advance(
     *,
     private_key: bytes,
     settings: AggregatorSettings,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback = unheard,
 ) -> Step:
     """Do what the round needs next from its aggregator; done twice, it changes nothing more.
 
@@ -213,7 +214,7 @@ def run(
     settings: AggregatorSettings,
     stop: Event,
     told: StepCallback,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback = unheard,
 ) -> None:
     """Lead a task until the ledger has had `rounds` rounds of it, final or aborted.
 

@@ -16,6 +16,7 @@ from aggregator.replay import (
     ProgressCallback,
     judge_and_aggregate,
     private_folder,
+    unheard,
 )
 from audit.history import RegistryHistory
 from audit.verify import (
@@ -70,7 +71,7 @@ def audit_task(
     *,
     workdir: Path,
     threads: int = 1,
-    progress: ProgressCallback = lambda _: None,
+    progress: ProgressCallback = unheard,
 ) -> AuditReport:
     """Audit all rounds of a task, those in work too.
 
@@ -125,7 +126,7 @@ def audit_task(
 
 
 def read_evidence(
-    reader: LedgerReader, task: str, progress: ProgressCallback = lambda _: None
+    reader: LedgerReader, task: str, progress: ProgressCallback = unheard
 ) -> tuple[RoundEvidence, ...]:
     """Read all that the chain says of a task's rounds, ascending.
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
-from aggregator.replay import ProgressCallback, judge_and_aggregate, private_folder
+from aggregator.replay import ProgressCallback, judge_and_aggregate, private_folder, unheard
 from audit.settings import WitnessSettings
 from audit.verify import REPLAY, Finding, compare_replay
 from chain.blobs import BlobStore
@@ -106,7 +106,7 @@ class Witness:
         identity: Identity,
         settings: WitnessSettings,
         *,
-        progress: ProgressCallback | None = None,
+        progress: ProgressCallback = unheard,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
