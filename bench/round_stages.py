@@ -212,7 +212,7 @@ def _aggregate(
         blobs,
         number,
         private_key=aggregator.identity.encryption_private_key,
-        settings=AggregatorSettings(workdir=workdir),
+        settings=AggregatorSettings(workdir, threads=2),
     )
     if step.action is not Action.PROPOSED:
         raise SystemExit(f"expected a proposal, found {step}")
