@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +20,7 @@ from chain.types import Phase
 from chain.wire import from_hex
 from cli.command import FINDINGS, command
 from cli.connect import blobs, reader
-from cli.screen import Screen
+from cli.screen import Screen, plain
 from cli.waiting import replay_progress
 from demo.federation import Federation
 from demo.parties import Keyring
@@ -206,8 +205,8 @@ def _human(report: AuditReport) -> RenderableType:
         table.add_row(str(step.number), step.title, words[step.ok])
     findings = [
         Text.from_markup(
-            f"[red]({one.step})[/] [bold]{escape(one.subject)}[/]: {escape(one.message)}\n"
-            f"    expected {escape(one.expected)}\n    found    {escape(one.found)}"
+            f"[red]({one.step})[/] [bold]{plain(one.subject)}[/]: {plain(one.message)}\n"
+            f"    expected {plain(one.expected)}\n    found    {plain(one.found)}"
         )
         for one in report.findings
     ]

@@ -27,20 +27,21 @@ class Screen:
     def show(self, data: object, human: RenderableType | None = None) -> None:
         """Show a result: `data` as JSON, or `human` where people read it."""
         if self.as_json:
-            self.output.print_json(json.dumps(data, ensure_ascii=False))
+            self.output.print_json(json.dumps(data), ensure_ascii=True)
         else:
             self.output.print(as_lines(data) if human is None else human)
 
     def say(self, remark: str) -> None:
         """Say how things go; the remark is plain text."""
-        self.remarks.print(escape(remark))
+        self.remarks.print(plain(remark))
 
     def fail(self, kind: str, message: str) -> None:
         """Say why a command failed, in one line, and in JSON too where that was asked for."""
         line = " ".join(message.split("\n"))
-        self.remarks.print(f"[bold red]error:[/] {escape(line)}")
+        self.remarks.print(f"[bold red]error:[/] {plain(line)}")
         if self.as_json:
-            self.output.print_json(json.dumps({"error": {"kind": kind, "message": line}}))
+            error = {"error": {"kind": kind, "message": line}}
+            self.output.print_json(json.dumps(error), ensure_ascii=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -55,29 +56,42 @@ class Screen:
             yield bars
 
 
+def plain(text: str) -> str:
+    """Make text safe to print: no markup, and no character that steers a terminal.
+
+    Names on the ledger are strangers' words; escape sequences and overrides of the writing
+    direction in them are shown and not obeyed.
+    """
+    shown = (
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+    return escape("".join(shown))
+
+
 def as_lines(data: object) -> RenderableType:
     """Render a JSON value for people: objects as two columns, lists of objects as tables."""
     if isinstance(data, Mapping):
         table = Table(show_header=False, box=None, pad_edge=False)
         for name, value in data.items():
-            table.add_row(f"[bold]{escape(str(name))}[/]", as_lines(value))
+            table.add_row(f"[bold]{plain(str(name))}[/]", as_lines(value))
         return table
     if isinstance(data, Sequence) and not isinstance(data, str):
         return _rows(data)
-    return escape(_cell(data))
+    return plain(_cell(data))
 
 
 def _rows(rows: Sequence[object]) -> RenderableType:
     if not rows:
         return "-"
     if not all(isinstance(row, Mapping) for row in rows):
-        return escape("\n".join(_cell(row) for row in rows))
+        return plain("\n".join(_cell(row) for row in rows))
     names = list(dict.fromkeys(name for row in rows for name in row))  # type: ignore[attr-defined]
     table = Table(pad_edge=False)
     for name in names:
         table.add_column(name, overflow="fold")  # addresses are there to be copied
     for row in rows:
-        table.add_row(*(escape(_cell(row.get(name))) for name in names))  # type: ignore[attr-defined]
+        table.add_row(*(plain(_cell(row.get(name))) for name in names))  # type: ignore[attr-defined]
     return table
 
 

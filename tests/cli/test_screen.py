@@ -1,0 +1,51 @@
+"""What strangers wrote on the ledger is shown on a terminal and not obeyed by it."""
+
+import io
+import json
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from cli.screen import Screen
+
+HOSTILE = "St. Mary\x1b[2J\x9b31m\u202egpj.exe[bold]"
+
+
+def screen(as_json: bool) -> tuple[Screen, io.StringIO]:
+    """A screen on a terminal, and what is written to it."""
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, color_system=None, width=200)
+    return Screen(as_json, console, console), written
+
+
+def _show(one: Screen) -> None:
+    one.show([{"name": HOSTILE}])
+
+
+def _show_object(one: Screen) -> None:
+    one.show({"name": HOSTILE, "parts": [HOSTILE]})
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    "print_it",
+    [
+        _show,
+        _show_object,
+        lambda one: one.say(HOSTILE),
+        lambda one: one.fail("Error", HOSTILE),
+    ],
+)
+def test_no_name_steers_the_terminal(print_it: Callable[[Screen], None], *, as_json: bool) -> None:
+    one, written = screen(as_json)
+    print_it(one)
+    for steering in ("\x1b[2J", "\x9b", "\u202e"):
+        assert steering not in written.getvalue()
+    assert "[bold]" in written.getvalue()
+
+
+def test_json_keeps_the_name_as_it_is() -> None:
+    one, written = screen(as_json=True)
+    one.show({"name": HOSTILE})
+    assert json.loads(written.getvalue()) == {"name": HOSTILE}
