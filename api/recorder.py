@@ -9,9 +9,8 @@ import logging
 from api.metrics import Metrics
 from api.problems import Problem, problem_of
 from api.spool import Spool, Upload, UploadState
-from chain.errors import ContractRevertedError, LedgerError
+from chain.errors import ContractRevertedError, LedgerError, RefusedRequestError
 from chain.ledger import Ledger, Receipt
-from chain.rpc import RefusedRequestError
 
 log = logging.getLogger("fedwitness.api")
 

@@ -6,6 +6,9 @@
     ├── InvalidInputError            what was handed in is wrong
     ├── LedgerError                  the chain refused, or cannot be reached
     │   ├── ContractRevertedError    a contract's own error, by name
+    │   ├── RefusedRequestError      the chain's node did not take a request, in its own words
+    │   ├── LongAnswerError
+    │   ├── MissingContractError
     │   ├── UnknownRoundError
     │   └── PhaseError
     ├── BlobUnavailableError         IPFS does not have it, or cannot be reached
@@ -54,6 +57,18 @@ class ContractRevertedError(LedgerError):
         self.arguments = dict(args)
         told = ", ".join(f"{key}={value}" for key, value in self.arguments.items())
         super().__init__(f"the contract refused: {name}({told})")
+
+
+class RefusedRequestError(LedgerError):
+    """The chain's node did not do what it was asked. The reason is the node's own words."""
+
+
+class LongAnswerError(LedgerError):
+    """The chain's node answered with more than is read of one answer."""
+
+
+class MissingContractError(LedgerError):
+    """Where a contract should be there is none."""
 
 
 class UnknownRoundError(LedgerError):

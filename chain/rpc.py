@@ -26,7 +26,7 @@ from web3.exceptions import (
 from web3.types import BlockIdentifier, FilterParams, TxParams, Wei
 
 from chain import reverts
-from chain.errors import InvalidInputError, LedgerError
+from chain.errors import InvalidInputError, LedgerError, LongAnswerError, RefusedRequestError
 
 TIMEOUT_SECONDS = 30.0
 MAX_BLOCKS_PER_QUERY = 50_000
@@ -78,14 +78,6 @@ class Fees:
 
     max_fee: int
     priority_fee: int
-
-
-class RefusedRequestError(LedgerError):
-    """The chain's node did not do what it was asked. The reason is the node's own words."""
-
-
-class LongAnswerError(LedgerError):
-    """The chain's node answered with more than 64 MiB."""
 
 
 class _BoundedAdapter(requests.adapters.HTTPAdapter):

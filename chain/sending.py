@@ -12,9 +12,14 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from chain.errors import ContractRevertedError, LedgerError
+from chain.errors import (
+    ContractRevertedError,
+    LedgerError,
+    MissingContractError,
+    RefusedRequestError,
+)
 from chain.outbox import Outbox, OutboxEntry, SignedTransaction
-from chain.rpc import RawReceipt, RefusedRequestError, Rpc
+from chain.rpc import RawReceipt, Rpc
 
 SETTLE_SECONDS = 30.0
 GIVE_UP_SECONDS = 600.0
@@ -266,10 +271,6 @@ class Sender:
             f"the chain took the fee and failed in block {receipt.block} for: {entry.purpose}. "
             "It gave no reason; try again"
         )
-
-
-class MissingContractError(LedgerError):
-    """Where a contract should be there is none."""
 
 
 def _is_nonce_race(error: RefusedRequestError) -> bool:

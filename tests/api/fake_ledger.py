@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from chain.errors import ContractRevertedError, LedgerError, UnknownRoundError
+from chain.errors import (
+    ContractRevertedError,
+    LedgerError,
+    RefusedRequestError,
+    UnknownRoundError,
+)
 from chain.ledger import GrantsAnswer, Head, LedgerEvent, Receipt
-from chain.rpc import RefusedRequestError
 from chain.signing import recover_update_signer, update_struct_hash
 from chain.types import (
     AccessGrant,

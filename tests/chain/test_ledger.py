@@ -13,12 +13,13 @@ from chain.errors import (
     ContractRevertedError,
     InvalidInputError,
     LedgerError,
+    RefusedRequestError,
     UnknownRoundError,
 )
 from chain.ledger import Ledger, LedgerReader
 from chain.membership import ROLE_IDS
 from chain.merkle import image_leaves, merkle_proof, merkle_root, verdicts_root
-from chain.rpc import RawLog, RefusedRequestError
+from chain.rpc import RawLog
 from chain.signing import update_struct_hash
 from chain.types import DatasetState, Outcome, Phase, Purpose, Reason, Role
 from tests.federation import (

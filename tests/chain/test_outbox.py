@@ -16,10 +16,10 @@ from chain import sending
 from chain.devnet.anvil import start_anvil, stop_anvil
 from chain.devnet.ports import free_port
 from chain.devnet.process import remembered, wait_until
-from chain.errors import ContractRevertedError, LedgerError
+from chain.errors import ContractRevertedError, LedgerError, RefusedRequestError
 from chain.ledger import Ledger
 from chain.outbox import Outbox, SignedTransaction
-from chain.rpc import RawReceipt, RefusedRequestError
+from chain.rpc import RawReceipt
 from chain.types import Phase
 from tests.federation import HOSPITALS, TASK, Federation, connect, digest, found_federation
 

@@ -9,8 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from chain import rpc
-from chain.errors import ContractRevertedError, LedgerError
-from chain.rpc import LongAnswerError, RefusedRequestError, Rpc, public_name
+from chain.errors import (
+    ContractRevertedError,
+    LedgerError,
+    LongAnswerError,
+    RefusedRequestError,
+)
+from chain.rpc import Rpc, public_name
 
 ADDRESS = "0x" + "11" * 20
 
