@@ -1,15 +1,14 @@
 """What the REST server is told at start: addresses, folders and limits."""
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from chain.errors import InvalidInputError
-
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+MAX_UPLOAD_BYTES = 4 * GIBIBYTE
+HOSPITAL_QUOTA_BYTES = 8 * GIBIBYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     origin: str | None = None
-    hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
-    max_upload_bytes: int = 4 * GIBIBYTE
-    hospital_quota_bytes: int = 8 * GIBIBYTE
+    hosts: tuple[str, ...] = LOCAL_HOSTS
+    max_upload_bytes: int = MAX_UPLOAD_BYTES
+    hospital_quota_bytes: int = HOSPITAL_QUOTA_BYTES
     hospital_quota_uploads: int = 8
     spool_reserve_bytes: int = 256 * MEBIBYTE
     max_model_bytes: int = 4 * GIBIBYTE
@@ -90,55 +89,3 @@ class Settings:
         """Every name that a ``Host`` header may carry, without port, in lower case."""
         origin = urlsplit(self.uri).hostname or self.host
         return frozenset(name.lower() for name in (*self.hosts, self.host, origin))
-
-
-REQUIRED = (
-    "rpc_url",
-    "ledger",
-    "image_access",
-    "ipfs",
-    "index_url",
-    "spool",
-    "keystore",
-    "relayer",
-    "password_file",
-)
-PREFIX = "FEDWITNESS_API_"
-
-
-def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings from variables such as ``FEDWITNESS_API_RPC_URL``.
-
-    Secrets do not belong here: the relayer's password is read from the file that is named.
-
-    Raises:
-        InvalidInputError: If a required variable is missing, or one cannot be read.
-    """
-    given = {
-        name: environ[PREFIX + name.upper()]
-        for name in Settings.__dataclass_fields__
-        if PREFIX + name.upper() in environ
-    }
-    missing = [PREFIX + name.upper() for name in REQUIRED if name not in given]
-    if missing:
-        raise InvalidInputError(f"the server needs settings that are not set: {', '.join(missing)}")
-    return Settings(**{name: _read(name, text) for name, text in given.items()})  # type: ignore[arg-type]
-
-
-def _read(name: str, text: str) -> object:
-    """Read one variable as its field's type."""
-    kind = Settings.__dataclass_fields__[name].type
-    try:
-        if kind is int:
-            return int(text)
-        if kind is float:
-            return float(text)
-    except ValueError:
-        raise InvalidInputError(
-            f"{PREFIX}{name.upper()}: expected a number, found {text!r}"
-        ) from None
-    if kind is Path:
-        return Path(text)
-    if name == "hosts":
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    return text

@@ -8,6 +8,8 @@ import typer
 
 from aggregator.rounds import RoundPlan, Step, open_round, run
 from aggregator.settings import AggregatorSettings
+from api.settings import HOSPITAL_QUOTA_BYTES, LOCAL_HOSTS, MAX_UPLOAD_BYTES, MEBIBYTE
+from api.settings import Settings as ServerSettings
 from chain.canonical import canonical_json
 from chain.errors import InvalidInputError
 from chain.keystore import Identity
@@ -181,6 +183,13 @@ def serve(
             help="The index's database; an SQLite file beside the key where none is given.",
         ),
     ] = None,
+    max_upload_mib: Annotated[
+        int,
+        typer.Option(help="Largest envelope in MiB.", min=1, max=HOSPITAL_QUOTA_BYTES // MEBIBYTE),
+    ] = MAX_UPLOAD_BYTES // MEBIBYTE,
+    host_name: Annotated[
+        list[str], typer.Option(help="A further name that clients reach it by; repeat for more.")
+    ] = [],  # noqa: B006 - Typer does not change it
 ) -> None:
     """Serve the REST interface. The key pays for the records that it relays; it needs no role.
 
@@ -188,7 +197,6 @@ def serve(
     """
     # FastAPI takes a second, which no other command should wait for.
     from api.server import serve as serve_api
-    from api.settings import Settings as ServerSettings
 
     federation.needs("rpc_url", "ledger", "image_access", "ipfs")
     if keyring.password_file is None:
@@ -209,6 +217,8 @@ def serve(
             host=host,
             port=port,
             origin=origin,
+            hosts=(*LOCAL_HOSTS, *host_name),
+            max_upload_bytes=max_upload_mib * MEBIBYTE,
         )
     )
 

@@ -1,19 +1,19 @@
 """The server before a real chain and a real IPFS node, killed and asked to go on."""
 
-import os
 import secrets
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from api.server import serve
+from api.settings import Settings
 from chain.blobs import IpfsBlobStore
 from chain.cid import Cid, blob_cid
 from chain.devnet.anvil import fund
@@ -25,29 +25,25 @@ from tests.api.conftest import OFFSET_STREAM
 from tests.api.signing_in import session_headers
 from tests.federation import ETHER, HOSPITALS, PURPOSE, TASK, WITNESSES, Federation
 
-ROOT = Path(__file__).resolve().parents[2]
-SERVE = (
-    "from api.server import serve; from api.settings import read_settings; serve(read_settings())"
-)
-
 
 @dataclass
 class Server:
     """A server process that can be killed and started again."""
 
-    environment: dict[str, str]
+    settings: Settings
     http: httpx.Client
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    running: list[BaseProcess] = field(default_factory=list)
 
     def start(self) -> None:
-        command = [sys.executable, "-c", SERVE]
-        self.running.append(subprocess.Popen(command, cwd=ROOT, env=self.environment))
+        process = get_context("spawn").Process(target=serve, args=(self.settings,))
+        process.start()
+        self.running.append(process)
         wait_for(self._answers)
 
     def kill(self) -> None:
         process = self.running.pop()
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.kill()
+        process.join(10)
 
     def _answers(self) -> bool:
         try:
@@ -71,30 +67,29 @@ def server(federation: Federation, ipfs: str, tmp_path: Path) -> Iterator[Server
     password.write_text("a password")
     password.chmod(0o600)
     port = free_port()
-    settings = {
-        "RPC_URL": federation.rpc_url,
-        "LEDGER": federation.reader.address,
-        "IMAGE_ACCESS": federation.deployment.image_access,
-        "IPFS": ipfs,
-        "INDEX_URL": f"sqlite:///{tmp_path / 'index.sqlite'}",
-        "SPOOL": str(tmp_path / "spool"),
-        "KEYSTORE": str(tmp_path / "keys"),
-        "RELAYER": "relayer",
-        "PASSWORD_FILE": str(password),
-        "PORT": str(port),
-        "POLL_SECONDS": "0.1",
-        "SPOOL_RESERVE_BYTES": "0",
-    }
-    environment = {f"FEDWITNESS_API_{name}": value for name, value in settings.items()}
+    settings = Settings(
+        rpc_url=federation.rpc_url,
+        ledger=federation.reader.address,
+        image_access=federation.deployment.image_access,
+        ipfs=ipfs,
+        index_url=f"sqlite:///{tmp_path / 'index.sqlite'}",
+        spool=tmp_path / "spool",
+        keystore=tmp_path / "keys",
+        relayer="relayer",
+        password_file=password,
+        port=port,
+        poll_seconds=0.1,
+        spool_reserve_bytes=0,
+    )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
-        found = Server(os.environ | environment, http)
+        found = Server(settings, http)
         found.start()
         try:
             yield found
         finally:
             for process in found.running:
                 process.terminate()
-                process.wait(30)
+                process.join(30)
 
 
 def signed_in(server: Server, federation: Federation, name: str) -> dict[str, str]:
