@@ -23,7 +23,7 @@ def demo(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Receives everything; begun anew.")] = Path("runs/demo"),
-    rounds: Annotated[int, typer.Option(min=3, max=20, help="How many rounds.")] = 3,
+    rounds: Annotated[int, typer.Option(min=3, max=20, help="How many rounds.")] = 4,
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="Leave chain, IPFS node and server running.")
     ] = False,
