@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -182,9 +183,11 @@ def compare(engine: Engine, reader: LedgerReader) -> list[Difference]:
     """Hold every row of the index against the chain, read anew up to the index's block.
 
     Raises:
-        IndexDatabaseError: If the database cannot be used, or holds another version or ledger.
+        IndexDatabaseError: If the database was never filled, cannot be used, or holds another
+            version or ledger.
         LedgerError: If the chain cannot be reached.
     """
+    _require_file(engine)
     with _translated(engine), engine.connect() as found, _memory() as expected:
         _require_same_ledger(found, reader)
         at = _lock_head(found)
@@ -306,6 +309,13 @@ def _is_on_chain(at: IndexedBlock, reader: LedgerReader) -> bool:
     if not at.hash:  # nothing was read yet
         return True
     return at.number <= reader.head().number and reader.block(at.number).hash == at.hash
+
+
+def _require_file(engine: Engine) -> None:
+    """Refuse an SQLite file that is not there, before connecting would make an empty one."""
+    file = engine.url.database
+    if engine.dialect.name == "sqlite" and file is not None and not Path(file).exists():
+        raise IndexDatabaseError(f"there is no index at {file}: {_REBUILD}")
 
 
 def _require_current(connection: Connection) -> None:

@@ -115,6 +115,13 @@ class AuditReport:
         )
         return cls(not ordered, steps, ordered)
 
+    @classmethod
+    def together(cls, reports: Iterable["AuditReport"]) -> "AuditReport":
+        """Sum up several reports: a step counts as run where one of them ran it."""
+        every = tuple(reports)
+        run = {step.number for one in every for step in one.steps if step.ok is not None}
+        return cls.of((finding for one in every for finding in one.findings), run)
+
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON form."""
         return asdict(self)

@@ -1,7 +1,6 @@
 """`fedwitness audit`: check everything that a federation claims, from chain and IPFS alone."""
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +11,10 @@ from rich.text import Text
 
 from audit.index import audit_index
 from audit.replay import audit_task
+from audit.tasks import all_tasks, task_of_model
 from audit.verify import INDEX, AuditReport
 from chain.cid import Cid
-from chain.errors import InvalidInputError
 from chain.ledger import LedgerReader
-from chain.types import Phase
 from chain.wire import from_hex
 from cli.command import FINDINGS, command
 from cli.connect import blobs, reader
@@ -24,8 +22,6 @@ from cli.screen import Screen, plain
 from cli.waiting import replay_progress
 from demo.federation import Federation
 from demo.parties import Keyring
-
-app = typer.Typer()
 
 Database = Annotated[
     str | None,
@@ -38,15 +34,20 @@ Database = Annotated[
 Threads = Annotated[int, typer.Option(help="Threads that aggregate; no digest depends on it.")]
 
 
-@app.callback(invoke_without_command=True)
 @command
 def audit(
     *,
-    context: typer.Context,
     federation: Federation,
     keyring: Keyring | None,
     screen: Screen,
     task: Annotated[str | None, typer.Option(help="Only this task.", show_default=False)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Only the task that made the model of this digest, 0x and 64 digits.",
+            show_default=False,
+        ),
+    ] = None,
     database: Database = None,
     threads: Threads = 1,
 ) -> None:
@@ -60,95 +61,11 @@ def audit(
     Example: fedwitness audit --rpc http://127.0.0.1:8545 --ipfs /ip4/127.0.0.1/tcp/5001
     --ledger 0x… --json
     """
-    if context.invoked_subcommand is None:
-        ledger = reader(federation)
-        tasks = _all_tasks(ledger) if task is None else (task,)
-        _audit(
-            ledger,
-            federation,
-            keyring=keyring,
-            screen=screen,
-            tasks=tasks,
-            database=database,
-            threads=threads,
-        )
-
-
-@app.command("task")
-@command
-def audit_one(
-    *,
-    name: Annotated[str, typer.Argument(help="The task, such as lesion-2d.")],
-    federation: Federation,
-    keyring: Keyring | None,
-    screen: Screen,
-    threads: Threads = 1,
-) -> None:
-    """Audit one task.
-
-    Example: fedwitness audit task lesion-2d --key keys/auditor.json
-    """
-    _audit(
-        reader(federation),
-        federation,
-        keyring=keyring,
-        screen=screen,
-        tasks=(name,),
-        threads=threads,
-    )
-
-
-@app.command("model")
-@command
-def audit_model(
-    *,
-    digest: Annotated[str, typer.Argument(help="The model's digest, 0x and 64 digits.")],
-    federation: Federation,
-    keyring: Keyring | None,
-    screen: Screen,
-    threads: Threads = 1,
-) -> None:
-    """Find the round that made a model, and audit the task that it descends from.
-
-    Example: fedwitness audit model 0x5f… --key keys/auditor.json
-    """
-    ledger = reader(federation)
-    task = _task_of(ledger, from_hex(digest))
-    _audit(ledger, federation, keyring=keyring, screen=screen, tasks=(task,), threads=threads)
-
-
-@app.command("index")
-@command
-def audit_database(
-    *,
-    database: Annotated[
-        str, typer.Option(envvar="FEDWITNESS_DATABASE", help="The index's database.")
-    ],
-    federation: Federation,
-    screen: Screen,
-) -> None:
-    """Hold an index against the chain.
-
-    Example: fedwitness audit index --database sqlite:///index.db
-    """
-    federation.needs("image_access")
-    findings = audit_index(reader(federation), database)
-    _show(AuditReport.of(findings, {INDEX}), screen)
-
-
-def _audit(
-    ledger: LedgerReader,
-    federation: Federation,
-    *,
-    keyring: Keyring | None,
-    screen: Screen,
-    tasks: Sequence[str],
-    threads: int,
-    database: str | None = None,
-) -> None:
     if database is not None:
         # Without ImageAccess the grants in the index would look invented.
         federation.needs("image_access")
+    ledger = reader(federation)
+    tasks = _tasks(ledger, task, model)
     key = None if keyring is None else keyring.unlock().encryption_private_key
     reports = []
     with (
@@ -164,32 +81,15 @@ def _audit(
             reports.append(audit_task(ledger, store, name, key, **options))  # type: ignore[arg-type]
     if database is not None:
         reports.append(AuditReport.of(audit_index(ledger, database), {INDEX}))
-    _show(_together(reports), screen)
+    _show(AuditReport.together(reports), screen)
 
 
-def _all_tasks(ledger: LedgerReader) -> tuple[str, ...]:
-    rounds = (ledger.round(number) for number in range(1, ledger.round_count() + 1))
-    tasks = tuple(dict.fromkeys(one.terms.task for one in rounds))
-    if not tasks:
-        message = f"the ledger {ledger.address} has no round yet: there is nothing to audit"
-        raise InvalidInputError(message)
-    return tasks
-
-
-def _task_of(ledger: LedgerReader, model: bytes) -> str:
-    for number in range(1, ledger.round_count() + 1):
-        one = ledger.round(number)
-        if one.phase is Phase.FINAL and one.proposal is not None and one.proposal.model == model:
-            return one.terms.task
-    message = f"expected a final model of {ledger.address}, found 0x{model.hex()}: no round made it"
-    raise InvalidInputError(message)
-
-
-def _together(reports: Sequence[AuditReport]) -> AuditReport:
-    """Sum up the reports of several tasks: a step counts as run where one of them ran it."""
-    findings = [finding for report in reports for finding in report.findings]
-    steps = (step for report in reports for step in report.steps)
-    return AuditReport.of(findings, {step.number for step in steps if step.ok is not None})
+def _tasks(ledger: LedgerReader, task: str | None, model: str | None) -> tuple[str, ...]:
+    if task is not None and model is not None:
+        raise typer.BadParameter("give --task or --model, not both")
+    if model is not None:
+        return (task_of_model(ledger, from_hex(model, "model")),)
+    return all_tasks(ledger) if task is None else (task,)
 
 
 def _show(report: AuditReport, screen: Screen) -> None:

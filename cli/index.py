@@ -48,15 +48,18 @@ def rebuild_index(*, database: Database, federation: Federation, screen: Screen)
 @app.command()
 @command
 def check(*, database: Database, federation: Federation, screen: Screen) -> None:
-    """Hold every row of the index against the chain; exit code 1 where one differs.
+    """Hold every row of the index against the chain.
+
+    Exit code 0: every row is what the chain says. 1: one differs. 2: the index was never filled,
+    or index or chain cannot be read.
 
     Example: fedwitness index check --database sqlite:///index.db --json
     """
     federation.needs("image_access")
     ledger = reader(federation)
     with opened(database) as engine:
+        differences = compare(engine, ledger)
         at = indexed_block(engine)
-        differences = [] if at is None else compare(engine, ledger)
     rows = [
         {
             "table": one.table,

@@ -4,7 +4,8 @@ import logging
 
 import typer
 
-from cli import aggregator, audit, grants, hospital, index, participants, witness
+from cli import aggregator, grants, hospital, index, participants, witness
+from cli.audit import audit
 from cli.demo import demo
 from cli.network import down, status, up
 
@@ -22,10 +23,10 @@ app.command()(demo)
 app.command()(up)
 app.command()(down)
 app.command()(status)
+app.command()(audit)
 app.add_typer(hospital.app, name="hospital")
 app.add_typer(aggregator.app, name="aggregator")
 app.add_typer(witness.app, name="witness")
-app.add_typer(audit.app, name="audit")
 app.add_typer(index.app, name="index")
 app.add_typer(grants.app, name="grants")
 app.add_typer(participants.app, name="participants")

@@ -344,6 +344,14 @@ def test_a_report_says_which_steps_were_run_and_failed() -> None:
     assert AuditReport.of([], TITLES).ok
 
 
+def test_reports_together_have_every_finding_and_each_step_that_one_of_them_ran() -> None:
+    finding = Finding(WITNESSES, "round 2", "a", "b", "c")
+    together = AuditReport.together(
+        [AuditReport.of([finding], [WITNESSES]), AuditReport.of([], [RECORDS])]
+    )
+    assert together == AuditReport.of([finding], [RECORDS, WITNESSES])
+
+
 @pytest.mark.parametrize(
     "untouched",
     [with_record, with_event, with_version, with_round, with_terms, with_proposal],

@@ -1,0 +1,43 @@
+"""Which tasks an audit is about: all of a ledger, or the one that made a model."""
+
+from collections.abc import Iterator
+
+from chain.errors import InvalidInputError
+from chain.ledger import LedgerReader
+from chain.types import Phase, Round
+
+
+def all_tasks(reader: LedgerReader) -> tuple[str, ...]:
+    """List the names of a ledger's tasks, in the order of their first rounds.
+
+    Raises:
+        InvalidInputError: If the ledger has no round.
+        LedgerError: If the chain cannot be read.
+    """
+    tasks = tuple(dict.fromkeys(one.terms.task for one in _rounds(reader)))
+    if not tasks:
+        message = f"the ledger {reader.address} has no round yet: there is nothing to audit"
+        raise InvalidInputError(message)
+    return tasks
+
+
+def task_of_model(reader: LedgerReader, model: bytes) -> str:
+    """Name the task that made a final model.
+
+    Args:
+        reader: The ledger.
+        model: The model's content digest, 32 bytes.
+
+    Raises:
+        InvalidInputError: If no round made it.
+        LedgerError: If the chain cannot be read.
+    """
+    for one in _rounds(reader):
+        if one.phase is Phase.FINAL and one.proposal is not None and one.proposal.model == model:
+            return one.terms.task
+    message = f"expected a final model of {reader.address}, found 0x{model.hex()}: no round made it"
+    raise InvalidInputError(message)
+
+
+def _rounds(reader: LedgerReader) -> Iterator[Round]:
+    return (reader.round(number) for number in range(1, reader.round_count() + 1))
