@@ -77,7 +77,8 @@ def test_an_audit_finds_a_flipped_byte_in_a_blob_and_a_changed_row(
         )
     rows.close()
     with flipped_byte(runner.local, record) as cid:
-        code, report = audit(runner, tmp_path, undisturbed.terms.task, "--database", database)
+        index = ("--database", database, "--image-access", runner.local.addresses.image_access)
+        code, report = audit(runner, tmp_path, undisturbed.terms.task, *index)
     assert code == 1
     found = json.dumps(report["findings"])
     assert cid in found
