@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from chain.errors import VerificationError
+from chain.image_proofs import read_proof, verify_image
 from chain.keystore import Identity
 from chain.types import Purpose
 from chain.wire import from_hex, to_hex, to_json_dict
-from cli.command import command
+from cli.command import FINDINGS, command
 from cli.connect import reader, writer
 from cli.screen import Screen
 from demo.federation import Federation
@@ -103,3 +105,39 @@ def revoke(
     federation.needs("image_access")
     receipt = writer(federation, keyring, identity).revoke(number)
     screen.show({"revoked": number, "block": receipt.block})
+
+
+@app.command()
+@command
+def verify(
+    *,
+    proof: Annotated[Path, typer.Argument(help="What `hospital prove` wrote.")],
+    federation: Federation,
+    screen: Screen,
+) -> None:
+    """Check that an image which a hospital showed you is in its version on the ledger.
+
+    Exit code 0: the image of this digest is in it. 1: it is not. 2: the proof or the chain cannot
+    be read.
+
+    Example: fedwitness grants verify proof.json --federation federation.json
+    """
+    version, shown = read_proof(proof)
+    found = reader(federation).dataset_version(version)
+    fault = ""
+    try:
+        verify_image(shown, found.merkle_root)
+    except VerificationError as error:
+        fault = str(error)
+    screen.show(
+        {
+            "ok": not fault,
+            "fault": fault or None,
+            "version": to_hex(version),
+            "hospital": found.hospital,
+            "state": found.state.name,
+            "image_digest": to_hex(shown.image_digest),
+        }
+    )
+    if fault:
+        raise typer.Exit(FINDINGS)

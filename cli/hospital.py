@@ -5,12 +5,14 @@ What brings torch or pydicom along is imported by the commands that need it: the
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chain.errors import InvalidInputError
+from chain.image_proofs import write_proof
 from chain.keystore import Identity, create_identity, read_password
 from chain.ledger import LedgerReader
 from chain.types import DatasetState, Purpose, Role
@@ -150,6 +152,80 @@ def withdraw(
 
 @app.command()
 @command
+def permit(
+    *,
+    version: Annotated[str, typer.Argument(help="The version, 0x and 64 digits.")],
+    purpose: Annotated[
+        list[Purpose], typer.Option(help="What it may be used for from now on; repeat for more.")
+    ],
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+) -> None:
+    """Replace the purposes that a version permits, for all rounds and grants to come.
+
+    Example: fedwitness hospital permit 0x5f… --purpose 6 --purpose 42 --key keys/st-mary.json
+    """
+    purposes = frozenset(map(int, purpose))
+    receipt = writer(federation, keyring, identity).permit_purposes(
+        from_hex(version, "version"), purposes
+    )
+    screen.show({"version": version, "purposes": sorted(purposes), "block": receipt.block})
+
+
+@app.command()
+@command
+def erase(
+    *,
+    dataset: Annotated[
+        Path, typer.Argument(help="The committed data set, KEY.work/datasets/NAME.npz.")
+    ],
+    image: Annotated[int, typer.Option(help="The image's number, from 0.")],
+    screen: Screen,
+) -> None:
+    """Delete an image, its label and its salt; nobody can tell any more what was committed to.
+
+    Proofs about the other images still verify. The file that it was read from, backups, and a data
+    set that was superseded are yours to delete from, too.
+
+    Example: fedwitness hospital erase keys/st-mary.work/datasets/head-mri.npz --image 17
+    """
+    from node.dataset import erase_image
+
+    rest = erase_image(dataset, image)
+    screen.show({"erased": image, "kept": len(rest.labels), "committed": rest.terms.images})
+
+
+@app.command()
+@command
+def prove(
+    *,
+    image: Annotated[int, typer.Option(help="The image's number, from 0.")],
+    out: Annotated[Path, typer.Option(help="Receives the proof, as JSON.")],
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+    dataset: Dataset = None,
+) -> None:
+    """Prove to whom you show an image that it is in your registered version.
+
+    The proof tells which image was committed to: give it to nobody who may not see the image. It is
+    checked by `fedwitness grants verify`.
+
+    Example: fedwitness hospital prove --image 17 --out proof.json --key keys/st-mary.json
+    """
+    from node.dataset import prove_image
+
+    ledger = reader(federation)
+    found, version = _active_dataset(ledger, identity.address, _datasets(keyring), dataset)
+    write_proof(out, version, prove_image(found, image))
+    screen.show({"proof": str(out), "version": to_hex(version), "image": image})
+
+
+@app.command()
+@command
 def train_once(
     *,
     task: Task,
@@ -158,6 +234,9 @@ def train_once(
     identity: Identity,
     screen: Screen,
     dataset: Dataset = None,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for the round's end, and for the verdict.")
+    ] = 0.0,
 ) -> None:
     """Take part in the task's open round: fetch, train, seal, sign, send, until it is recorded.
 
@@ -165,7 +244,7 @@ def train_once(
 
     Example: fedwitness hospital train-once --task lesion-2d --key keys/st-mary.json
     """
-    from node.hospital import take_part
+    from node.hospital import follow_verdict, take_part
 
     with _hospital(federation, keyring, identity, dataset) as hospital:
         found = hospital.client.active_round(task)
@@ -174,7 +253,16 @@ def train_once(
             raise InvalidInputError(message)
         with _listening(screen) as listener:
             part = take_part(hospital, found.round.number, listener)
-    screen.show({"round": part.round, "record": to_json_dict(part.record)})
+        ended = follow_verdict(hospital, part.round, seconds=wait)
+    said = None if ended is None else ended.verdict
+    screen.show(
+        {
+            "round": part.round,
+            "record": to_json_dict(part.record),
+            "phase": None if ended is None else ended.phase.name,
+            "verdict": None if said is None else to_json_dict(said),
+        }
+    )
 
 
 @app.command()
@@ -305,11 +393,11 @@ def _hospital(
 def _active_dataset(
     ledger: LedgerReader, hospital: str, folder: Path, name: str | None
 ) -> tuple["CommittedDataset", bytes]:
-    """Find the data set that the ledger has as active, and its version."""
+    """Find the data set that the ledger has as active, with the purposes it has there."""
     from node.dataset import load_dataset
 
     versions = {
-        one.merkle_root: one.version
+        one.merkle_root: one
         for one in ledger.dataset_versions(hospital)
         if one.state is DatasetState.ACTIVE
     }
@@ -324,7 +412,9 @@ def _active_dataset(
             "`hospital register`, or choose one with --dataset"
         )
         raise InvalidInputError(message)
-    return found[0], versions[found[0].terms.merkle_root]
+    version = versions[found[0].terms.merkle_root]
+    terms = replace(found[0].terms, purposes=version.purposes)
+    return replace(found[0], terms=terms), version.version
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from chain.canonical import canonical_json, parse_json
 from chain.commitments import SALT_BYTES, commit, image_digest, new_salt
 from chain.errors import InvalidInputError
 from chain.files import replacing
+from chain.image_proofs import ImageProof
 from chain.merkle import image_leaf, image_leaves, merkle_proof, merkle_root
 from chain.types import DatasetTerms, DatasetVersion
 from chain.wire import from_json_dict, to_json_dict
@@ -56,25 +57,6 @@ class CommittedDataset:
     images: NDArray[np.uint8] | NDArray[np.float32]
     labels: NDArray[np.int64]
     salts: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageProof:
-    """That an image belongs to a version: with salt and image digest it shows which image.
-
-    Attributes:
-        root: The version's Merkle root.
-        commitment: The image's commitment.
-        proof: The nodes from its leaf to the root.
-        salt: The image's salt, which lets the holder check the image against the commitment.
-        image_digest: The digest of the image.
-    """
-
-    root: bytes
-    commitment: bytes
-    proof: tuple[bytes, ...]
-    salt: bytes
-    image_digest: bytes
 
 
 def commit_images(

@@ -188,7 +188,7 @@ def follow_verdict(
         status = hospital.client.update(number)
         if status is not None:
             _check_own(hospital, number, status)
-        if status is None or status.phase in _ENDED or time.monotonic() > ends:
+        if status is None or status.phase in _ENDED or time.monotonic() >= ends:
             return status
         pause(2.0)
 

@@ -314,6 +314,13 @@ def test_the_verdict_is_followed_to_the_end(hospital: Hospital, server: FakeServ
     assert status.verdict == server.verdicts[1, hospital.identity.address]
 
 
+def test_without_patience_the_update_is_told_of_as_it_stands(hospital: Hospital) -> None:
+    take_part(hospital, 1)
+    status = follow_verdict(hospital, 1, seconds=0, pause=lambda _: pytest.fail("it waited"))
+    assert status is not None
+    assert (status.phase, status.verdict) == (Phase.OPEN, None)
+
+
 def test_a_round_without_an_update_has_no_verdict(hospital: Hospital) -> None:
     assert follow_verdict(hospital, 1) is None
 
