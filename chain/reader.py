@@ -305,14 +305,6 @@ class LedgerReader:
                 break
         return GrantsAnswer(head, tuple(self._grant(number, head) for number in numbers))
 
-    def grant(self, number: int) -> AccessGrant:
-        """Look a grant up.
-
-        Raises:
-            ContractRevertedError: ``ImageAccessUnknownGrant`` where there is none.
-        """
-        return self._grant(number, self.head())
-
     # Everything, in order
 
     def events(self, from_block: int, to_block: int) -> Iterator[LedgerEvent]:

@@ -46,7 +46,6 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from chain.canonical import canonical_json
 from chain.digests import sha256
 from chain.errors import InvalidInputError
-from chain.files import replacing
 
 PROFILE = Path(__file__).with_name("profile.csv")
 BASIC_PROFILE = 1  # bit 0 of the profile set: DICOM code 113100 (docs/protocol.md, section 4.3)
@@ -183,21 +182,6 @@ def deidentify(dataset: FileDataset, secret: bytes) -> Counter[str]:
     _remove_echoes(dataset, frozenset(words), counts)
     _write_meta(dataset, secret)
     _declare(dataset)
-    return counts
-
-
-def deidentify_file(source: Path, target: Path, secret: bytes) -> Counter[str]:
-    """Write a de-identified copy of one DICOM file; see `deidentify`.
-
-    Raises:
-        InvalidInputError: If the source is no DICOM file or cannot be treated; no copy is left.
-        OSError: If the copy cannot be written.
-    """
-    dataset = read_instance(source)
-    with quoting_nothing(source):
-        counts = deidentify(dataset, secret)
-        with replacing(target) as file:
-            dataset.save_as(file, enforce_file_format=True)
     return counts
 
 

@@ -25,7 +25,6 @@ class Task:
 
     Attributes:
         name: As on the ledger.
-        question: What the model answers, for people.
         modalities: DICOM modalities whose images suit it.
         sides: Least and greatest side of an image in pixels; larger images are scaled down.
         classes: How many; labels are 0 to ``classes`` - 1.
@@ -40,7 +39,6 @@ class Task:
     """
 
     name: str
-    question: str
     modalities: frozenset[str]
     sides: tuple[int, int]
     classes: int
@@ -111,12 +109,9 @@ def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels, weight=weights)
 
 
-def _binary_task(
-    name: str, question: str, modalities: set[str], epochs: int, batch: int, rate: float
-) -> Task:
+def _binary_task(name: str, modalities: set[str], epochs: int, batch: int, rate: float) -> Task:
     return Task(
         name=name,
-        question=question,
         modalities=frozenset(modalities),
         sides=(28, 64),
         classes=2,
@@ -135,17 +130,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
         for task in (
-            _binary_task(
-                "lesion-2d", "Is there a lesion?", {"MR", "CT"}, epochs=8, batch=16, rate=1e-2
-            ),
-            _binary_task(
-                "pneumonia-2d",
-                "Is it pneumonia?",
-                {"CR", "DX", "OT"},
-                epochs=6,
-                batch=32,
-                rate=5e-3,
-            ),
+            _binary_task("lesion-2d", {"MR", "CT"}, epochs=8, batch=16, rate=1e-2),
+            _binary_task("pneumonia-2d", {"CR", "DX", "OT"}, epochs=6, batch=32, rate=5e-3),
         )
     }
 )
