@@ -39,7 +39,7 @@ def good_tensors() -> Tensors:
     return {
         "conv.weight": generator.standard_normal((4, 3)).astype("<f4"),
         "norm.mean": generator.standard_normal(5).astype("<f8"),
-        "head": np.float32(0.5).reshape(()),
+        "head": np.full((), 0.5, np.float32),
     }
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from aggregator import index, queries
 from aggregator.index import (
     Difference,
+    IndexedBlock,
     compare,
     index_digest,
     indexed_block,
@@ -254,7 +255,7 @@ def test_two_processes_may_update_one_index(
     """One is overtaken by the other between two chunks, and has nothing left to do."""
     monkeypatch.setattr(index, "CHUNK", 2)
     federation.open_round()
-    overtaken = []
+    overtaken: list[IndexedBlock] = []
 
     def overtake(_block: int, _newest: int) -> None:
         if not overtaken:

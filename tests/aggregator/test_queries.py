@@ -164,7 +164,7 @@ def test_verdicts_are_filtered(training: Training, session: Session) -> None:
     assert len(queries.verdicts(session, round_number=1).entries) == 3
     assert len(queries.verdicts(session, task=TASK).entries) == 6
     for nothing in ({"task": "another\0"}, {"hospital": "' OR 1=1 --"}, {"round_number": 9}):
-        assert queries.verdicts(session, **nothing).entries == ()  # type: ignore[arg-type]
+        assert queries.verdicts(session, **nothing).entries == ()
 
 
 def test_rounds_are_listed(session: Session) -> None:

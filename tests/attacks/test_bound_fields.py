@@ -238,8 +238,10 @@ def _header_rewritten(round_: AttackedRound) -> Sent:
     """Take a peer's ciphertext and write one's own name into its header, as a clever thief does."""
     peer = round_.send("hospital-2", model(1.0))
     own = round_.send("hospital-1", model(3.0))
-    names = (round_.federation.address("hospital-2"), round_.federation.address("hospital-1"))
-    envelope = peer.envelope.read_bytes().replace(*(name.encode() for name in names))
+    theirs, ours = (
+        round_.federation.address(name).encode() for name in ("hospital-2", "hospital-1")
+    )
+    envelope = peer.envelope.read_bytes().replace(theirs, ours)
     blob = round_.blobs.put([envelope])
     return replace(own, record=replace(own.record, blob=blob.digest))
 

@@ -30,8 +30,13 @@ def test_an_archive_is_split_without_losing_or_doubling_an_image(tmp_path: Path)
     images = np.arange(count, dtype=np.uint8)[:, None, None] * np.ones((1, 28, 28), np.uint8)
     labels = (np.arange(count) % 2).reshape(-1, 1)
     archive = tmp_path / "some.npz"
-    parts = {"train_images": images, "train_labels": labels}
-    np.savez(archive, **parts, test_images=images[:10], test_labels=labels[:10])
+    np.savez(
+        archive,
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:10],
+        test_labels=labels[:10],
+    )
     data = split_archive(archive, tmp_path / "hospitals", seed=1)
     split = {name: read_npz(source, "train") for name, source in data.sources.items()}
     seen = np.concatenate([one.images[:, 0, 0] for one in split.values()])
