@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from eth_abi.abi import encode
 from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak as _keccak
 
@@ -62,17 +61,3 @@ def update_digest(
 def task_id(name: str) -> bytes:
     """Compute the identifier of a task on chain: the Keccak-256 of its name."""
     return keccak(name.encode())
-
-
-def dataset_id(chain_id: int, registry: str, hospital: str, name: str) -> bytes:
-    """Compute the identifier of a hospital's data set (docs/protocol.md, section 4.3)."""
-    types = ("uint256", "address", "address", "string")
-    return keccak(encode(types, (chain_id, registry, hospital, name)))
-
-
-def version_id(
-    chain_id: int, registry: str, hospital: str, name: str, merkle_root: bytes, previous: bytes
-) -> bytes:
-    """Compute the identifier of a data set's version (docs/protocol.md, section 4.3)."""
-    types = ("uint256", "address", "address", "string", "bytes32", "bytes32")
-    return keccak(encode(types, (chain_id, registry, hospital, name, merkle_root, previous)))

@@ -7,12 +7,10 @@ import pytest
 
 from chain.digests import (
     content_digest,
-    dataset_id,
     keccak,
     sha256_stream,
     task_id,
     update_digest,
-    version_id,
 )
 
 LEDGER = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -63,17 +61,3 @@ def test_keccak_is_ethereums_hash() -> None:
     empty = "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
     assert keccak(b"").hex() == empty
     assert task_id("lesion") == keccak(b"lesion")
-
-
-def test_data_set_identifiers_hash_the_abi_encoding() -> None:
-    words = [
-        (31337).to_bytes(32, "big"),
-        bytes(12) + bytes.fromhex(LEDGER[2:]),
-        bytes(12) + bytes.fromhex(HOSPITAL[2:]),
-    ]
-    name = (3).to_bytes(32, "big") + b"mri".ljust(32, b"\0")
-    one = b"".join([*words, (128).to_bytes(32, "big"), name])
-    assert dataset_id(31337, LEDGER, HOSPITAL, "mri") == keccak(one)
-    root, previous = b"\1" * 32, b"\2" * 32
-    two = b"".join([*words, (192).to_bytes(32, "big"), root, previous, name])
-    assert version_id(31337, LEDGER, HOSPITAL, "mri", root, previous) == keccak(two)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 
 from chain.devnet.ports import free_port
+from chain.digests import keccak
 from chain.errors import (
     ContractRevertedError,
     InvalidInputError,
@@ -515,6 +517,18 @@ def test_recipients_are_those_of_the_opening_block(federation: Federation) -> No
 
 
 # Data sets and grants
+
+
+def test_identifiers_are_computed_from_what_they_name(federation: Federation) -> None:
+    """As docs/protocol.md, section 4.3, has it."""
+    reader, terms = federation.reader, dataset_terms(ONE)
+    types = ("uint256", "address", "address", "string")
+    named = (reader.chain_id, reader.dataset_registry, federation.address(ONE), terms.name)
+    found = reader.dataset_version(federation.versions[ONE])
+    assert found.dataset == keccak(encode(types, named))
+    root_and_previous = (terms.merkle_root, terms.previous)
+    version = keccak(encode((*types, "bytes32", "bytes32"), (*named, *root_and_previous)))
+    assert found.version == version
 
 
 def test_versions_are_listed_with_their_state(federation: Federation) -> None:
