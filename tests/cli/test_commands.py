@@ -8,6 +8,7 @@ import typer
 from click import Command, Group
 from typer.testing import CliRunner
 
+from api.settings import MAX_UPLOAD_BYTES, MEBIBYTE, Settings
 from chain.devnet.ports import free_port
 from chain.errors import InvalidInputError
 from cli.command import command
@@ -158,3 +159,21 @@ def test_an_optional_key_may_be_left_out() -> None:
 
     assert runner.invoke(an_app(look), []).exit_code == 0
     assert seen == [None]
+
+
+def test_an_operators_limits_reach_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr("api.server.serve", seen.append)
+    addresses = ["--rpc", "http://rpc", "--ledger", LEDGER, "--image-access", LEDGER]
+    keys = ["--key", str(tmp_path / "relayer.json"), "--password-file", str(tmp_path / "password")]
+    serve = ["aggregator", "serve", *addresses, "--ipfs", "/ip4/::1", *keys]
+    assert runner.invoke(app, serve).exit_code == 0
+    limits = ["--max-upload-mib", "3", "--host-name", "a.example", "--host-name", "b.example"]
+    assert runner.invoke(app, [*serve, *limits]).exit_code == 0
+    assert seen[0].max_upload_bytes == MAX_UPLOAD_BYTES
+    assert seen[0].allowed_hosts == {"127.0.0.1", "localhost"}
+    assert seen[1].max_upload_bytes == 3 * MEBIBYTE
+    assert seen[1].allowed_hosts == {"127.0.0.1", "localhost", "a.example", "b.example"}
+    assert runner.invoke(app, [*serve, "--max-upload-mib", "9000"]).exit_code == 2
