@@ -15,7 +15,7 @@ from chain.errors import InvalidInputError
 from chain.keystore import Identity
 from chain.ledger import Ledger, LedgerReader
 from chain.types import Purpose, Role
-from chain.wire import to_json_dict
+from chain.wire import to_hex, to_json_dict
 from cli.command import command
 from cli.connect import blobs, reader, writer
 from cli.screen import Screen
@@ -40,6 +40,27 @@ MaxUpdates = Annotated[int, typer.Option(help="This many records end the collect
 Quorum = Annotated[int, typer.Option(help="k: equal attestations that make a round final.")]
 Collecting = Annotated[int, typer.Option(help="Seconds from opening to the deadline.")]
 DataUse = Annotated[Purpose, typer.Option(help="What the data is used for (Data Use Ontology).")]
+
+
+@app.command("model")
+@command
+def first_model(
+    *,
+    task: Task,
+    out: Annotated[Path, typer.Option(help="Receives the model, as safetensors.")],
+    screen: Screen,
+    seed: Annotated[int, typer.Option(help="Its weights are drawn from this.")] = 0,
+) -> None:
+    """Make a task's first model, with fresh weights, for `open` and `run`.
+
+    Example: fedwitness aggregator model --task lesion-2d --out first.safetensors
+    """
+    from node.training import initial_model  # brings torch along
+
+    if out.exists():
+        raise InvalidInputError(f"{out} exists already: take another name")
+    digest = initial_model(task, seed, out)
+    screen.show({"model": to_hex(digest), "file": str(out)})
 
 
 @app.command("open")

@@ -1,8 +1,9 @@
 """`fedwitness grants`: who may look at which images."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,7 @@ from chain.types import Purpose
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import FINDINGS, command
 from cli.connect import reader, writer
-from cli.screen import Screen
+from cli.screen import Screen, as_lines
 from demo.federation import Federation
 from demo.parties import Keyring
 
@@ -40,7 +41,8 @@ def mine(
     federation.needs("image_access")
     answer = reader(federation).grants_of(identity.address)
     grants = [to_json_dict(one) for one in answer.grants]
-    screen.show({"block": answer.block.number, "grants": grants})
+    data = {"block": answer.block.number, "grants": grants}
+    screen.show(data, as_lines({**data, "grants": [_for_people(one) for one in grants]}))
 
 
 @app.command()
@@ -141,3 +143,9 @@ def verify(
     )
     if fault:
         raise typer.Exit(FINDINGS)
+
+
+def _for_people(grant: Mapping[str, Any]) -> dict[str, object]:
+    """Name the time in words, and leave out the researcher, who is reading this."""
+    expiry = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(grant["expiry"]))
+    return {key: value for key, value in grant.items() if key != "researcher"} | {"expiry": expiry}

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from chain.errors import InvalidInputError
 from chain.types import Role
 from cli.command import command
 from cli.screen import Screen
@@ -56,6 +57,8 @@ def down(*, screen: Screen, folder: Folder = Path("runs/up")) -> None:
 
     Example: fedwitness down
     """
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder}: nothing was started there; give its folder: --folder")
     stop(folder)
     screen.show({"stopped": str(folder)})
 

@@ -72,6 +72,8 @@ def plain(text: str) -> str:
 def as_lines(data: object) -> RenderableType:
     """Render a JSON value for people: objects as two columns, lists of objects as tables."""
     if isinstance(data, Mapping):
+        if not data:
+            return "-"
         table = Table(show_header=False, box=None, pad_edge=False)
         for name, value in data.items():
             table.add_row(f"[bold]{plain(str(name))}[/]", as_lines(value))

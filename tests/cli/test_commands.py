@@ -177,3 +177,19 @@ def test_an_operators_limits_reach_the_server(
     assert seen[1].max_upload_bytes == 3 * MEBIBYTE
     assert seen[1].allowed_hosts == {"127.0.0.1", "localhost", "a.example", "b.example"}
     assert runner.invoke(app, [*serve, "--max-upload-mib", "9000"]).exit_code == 2
+
+
+def test_a_first_model_is_made_once_and_depends_on_the_seed(tmp_path: Path) -> None:
+    def make(name: str, seed: int) -> int:
+        words = ["aggregator", "model", "--task", "pneumonia-2d", "--seed", str(seed)]
+        return runner.invoke(app, [*words, "--out", str(tmp_path / name)]).exit_code
+
+    assert [make("a", 1), make("b", 1), make("c", 2), make("a", 2)] == [0, 0, 0, 2]
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_down_says_where_nothing_was_started(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["down", "--folder", str(tmp_path / "none")])
+    assert result.exit_code == 2
+    assert "nothing was started there" in result.stderr
