@@ -12,6 +12,8 @@ from api.settings import HOSPITAL_QUOTA_BYTES, LOCAL_HOSTS, MAX_UPLOAD_BYTES, ME
 from api.settings import Settings as ServerSettings
 from chain.canonical import canonical_json
 from chain.errors import InvalidInputError
+from chain.federation import Federation
+from chain.keyring import Keyring
 from chain.keystore import Identity
 from chain.ledger import Ledger, LedgerReader
 from chain.types import Purpose, Role
@@ -20,8 +22,6 @@ from cli.command import command
 from cli.connect import blobs, reader, writer
 from cli.screen import Screen
 from cli.waiting import interruptible, replay_progress
-from demo.federation import Federation
-from demo.parties import Keyring
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -14,14 +14,14 @@ from audit.replay import audit_task
 from audit.tasks import all_tasks, task_of_model
 from audit.verify import INDEX, AuditReport
 from chain.cid import Cid
+from chain.federation import Federation
+from chain.keyring import Keyring
 from chain.ledger import LedgerReader
 from chain.wire import from_hex
 from cli.command import FINDINGS, command
 from cli.connect import blobs, reader
 from cli.screen import Screen, plain
 from cli.waiting import replay_progress
-from demo.federation import Federation
-from demo.parties import Keyring
 
 Database = Annotated[
     str | None,

@@ -28,10 +28,10 @@ from typing import Annotated, Any
 import typer
 
 from chain.errors import FedWitnessError, InvalidInputError
+from chain.federation import FILE_NAME, Federation, read_federation
+from chain.keyring import Keyring
 from chain.keystore import Identity
 from cli.screen import Screen
-from demo.federation import FILE_NAME, Federation, read_federation
-from demo.parties import Keyring
 
 FINDINGS = 1
 FAILED = 2

@@ -1,10 +1,10 @@
 """From a federation's addresses to its ledger and its blobs."""
 
 from chain.blobs import IpfsBlobStore
+from chain.federation import Federation
+from chain.keyring import Keyring
 from chain.keystore import Identity
 from chain.ledger import Ledger, LedgerReader
-from demo.federation import Federation
-from demo.parties import Keyring
 
 
 def reader(federation: Federation) -> LedgerReader:

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from chain.errors import VerificationError
+from chain.federation import Federation
 from chain.image_proofs import read_proof, verify_image
+from chain.keyring import Keyring
 from chain.keystore import Identity
 from chain.types import Purpose
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import FINDINGS, command
 from cli.connect import reader, writer
 from cli.screen import Screen, as_lines
-from demo.federation import Federation
-from demo.parties import Keyring
 
 SECONDS_PER_DAY = 86_400
 

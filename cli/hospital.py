@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chain.errors import InvalidInputError
+from chain.federation import Federation
 from chain.image_proofs import write_proof
+from chain.keyring import Keyring
 from chain.keystore import Identity, create_identity, read_password
 from chain.ledger import LedgerReader
 from chain.types import DatasetState, Purpose, Role
@@ -21,8 +23,6 @@ from cli.command import command
 from cli.connect import reader, writer
 from cli.screen import Screen
 from cli.waiting import interruptible
-from demo.federation import Federation
-from demo.parties import Keyring
 
 if TYPE_CHECKING:
     from node.dataset import CommittedDataset

@@ -8,11 +8,11 @@ import typer
 from sqlalchemy import Engine
 
 from aggregator.index import compare, index_digest, indexed_block, open_index, rebuild
+from chain.federation import Federation
 from chain.wire import to_hex
 from cli.command import FINDINGS, command
 from cli.connect import reader
 from cli.screen import Screen
-from demo.federation import Federation
 
 app = typer.Typer(
     no_args_is_help=True,

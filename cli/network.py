@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from chain.errors import InvalidInputError
+from chain.federation import FILE_NAME, read_federation
 from chain.types import Role
 from cli.command import command
 from cli.screen import Screen
 from cli.waiting import interruptible
-from demo.federation import FILE_NAME, read_federation
 from demo.local import running, set_up, start_aggregator, start_staff, stop
 
 HOSPITALS = tuple((f"hospital-{number}", Role.HOSPITAL) for number in (1, 2, 3))

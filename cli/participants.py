@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
+from chain.federation import Federation
+from chain.keyring import Keyring
 from chain.keystore import Identity
 from chain.types import Role
 from chain.wire import from_hex, to_json_dict
 from cli.command import command
 from cli.connect import reader, writer
 from cli.screen import Screen
-from demo.federation import Federation
-from demo.parties import Keyring
 
 app = typer.Typer(
     no_args_is_help=True,

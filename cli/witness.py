@@ -6,13 +6,13 @@ import typer
 
 from audit.settings import WitnessSettings
 from audit.witness import Witness, Word
+from chain.federation import Federation
+from chain.keyring import Keyring
 from chain.keystore import Identity
 from cli.command import command
 from cli.connect import blobs, writer
 from cli.screen import Screen
 from cli.waiting import interruptible, replay_progress
-from demo.federation import Federation
-from demo.parties import Keyring
 
 app = typer.Typer(
     no_args_is_help=True,

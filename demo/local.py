@@ -24,9 +24,9 @@ from chain.devnet import anvil, network
 from chain.devnet.ports import free_port, is_free
 from chain.devnet.process import end, is_running, last_lines, remembered, spawn, wait_until
 from chain.errors import DevnetError
+from chain.federation import FILE_NAME, Federation, read_federation, write_federation
 from chain.ledger import Ledger, LedgerReader
 from chain.types import Role
-from demo.federation import FILE_NAME, Federation, read_federation, write_federation
 from demo.parties import Cast, Party, gather
 
 REPOSITORY = Path(__file__).resolve().parents[1]

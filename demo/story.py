@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from chain.errors import InvalidInputError
+from chain.federation import FILE_NAME
 from chain.types import Role
 from demo import afterwards, opening, rounds
-from demo.federation import FILE_NAME
 from demo.hospitals import HOSPITALS, draw_scans, split_archive
 from demo.local import set_up, stop
 from demo.report import Report

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from chain.keyring import Keyring
 from chain.keystore import _store
 from cli.main import app
-from demo.parties import Keyring
 from tests.federation import Federation
 
 

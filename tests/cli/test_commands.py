@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from api.settings import MAX_UPLOAD_BYTES, MEBIBYTE, Settings
 from chain.devnet.ports import free_port
 from chain.errors import InvalidInputError
+from chain.federation import Federation, write_federation
+from chain.keyring import Keyring
 from cli.command import command
 from cli.main import app
 from cli.screen import Screen
-from demo.federation import Federation, write_federation
-from demo.parties import Keyring
 
 LEDGER = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 runner = CliRunner()

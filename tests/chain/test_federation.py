@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from chain.errors import InvalidInputError
+from chain.federation import Federation, read_federation, write_federation
 from chain.types import Role
-from demo.federation import Federation, read_federation, write_federation
 from demo.parties import gather
 
 
