@@ -298,7 +298,9 @@ def _base_model(
         model, blob, number = final
         return model, blob, ledger.round(number).terms.schema
     if genesis is None:
-        raise InvalidInputError(f"the task {task!r} has no final model yet: give it a first one")
+        raise InvalidInputError(
+            f"the task {task!r} has no final model yet: give its first one, with --model"
+        )
     with open_tensors(genesis) as tensors:
         schema = tensors.schema.digest()
     return content_digest(genesis), blobs.put(genesis).digest, schema

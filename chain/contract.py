@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from chain import reverts
 from chain.codec import (
     decode_event,
     decode_result,
     encode_call,
     topic_of,
 )
-from chain.errors import LedgerError
+from chain.errors import ContractRevertedError, LedgerError
 from chain.events import Log
 from chain.rpc import RawLog, Rpc
 from chain.types import LogPosition
@@ -37,7 +38,17 @@ class Contract:
             InvalidInputError: If a value does not fit its parameter.
             LedgerError: If the chain cannot be reached or there is no such contract.
         """
-        data = self.rpc.call(self.address, encode_call(self.name, function, *values), block=block)
+        call = encode_call(self.name, function, *values)
+        try:
+            data = self.rpc.call(self.address, call, block=block)
+        except ContractRevertedError as error:
+            if error.name != reverts.UNKNOWN:
+                raise
+            # Ours refuse with their own errors alone: what says nothing is another contract.
+            raise LedgerError(
+                f"the contract at {self.address} does not answer {function} as a {self.name} "
+                "does: is the address right, and is it this chain?"
+            ) from error
         return decode_result(self.name, function, data)
 
     def logs(

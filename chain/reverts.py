@@ -3,6 +3,8 @@
 from chain.codec import decode_error
 from chain.errors import ContractRevertedError
 
+UNKNOWN = "Unknown"
+
 
 def decode(data: bytes) -> ContractRevertedError:
     """Decode what a contract reverted with.
@@ -17,7 +19,7 @@ def decode(data: bytes) -> ContractRevertedError:
     """
     decoded = decode_error(data)
     if decoded is None:
-        return ContractRevertedError("Unknown", {"data": _shown(data)})
+        return ContractRevertedError(UNKNOWN, {"data": _shown(data)})
     name, arguments = decoded
     return ContractRevertedError(name, {key: _shown(value) for key, value in arguments.items()})
 

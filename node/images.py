@@ -85,7 +85,7 @@ def read_npz(path: Path, part: str, modality: str = "OT") -> ImageSet:
     if part not in PARTS:
         raise InvalidInputError(f"expected one of the parts {', '.join(PARTS)}, found {part!r}")
     if not path.is_file():
-        raise InvalidInputError(f"{path}: expected an .npz file, found none")
+        raise InvalidInputError(f"{path}: expected a DICOM folder or an .npz file, found neither")
     if path.stat().st_size > MAX_ARCHIVE:
         raise InvalidInputError(f"{path}: expected an archive of at most {MAX_ARCHIVE} bytes")
     try:

@@ -751,3 +751,9 @@ def test_what_is_no_address_is_refused(federation: Federation, address: Any) -> 
         LedgerReader(federation.rpc_url, address)
     with pytest.raises(InvalidInputError, match="expected an address"):
         federation.reader.participant(address)
+
+
+def test_another_contract_at_the_address_is_told(federation: Federation) -> None:
+    stray = LedgerReader(federation.rpc_url, federation.deployment.datasets)
+    with pytest.raises(LedgerError, match="as a RoundLedger does: is the address right"):
+        stray.round_count()
