@@ -93,6 +93,27 @@ def open_one(
     screen.show(to_json_dict(ledger.round(number)))
 
 
+@app.command()
+@command
+def abort(
+    *,
+    round_number: Annotated[int, typer.Argument(metavar="ROUND", help="The round's number.")],
+    reason: Annotated[str, typer.Option(help="Why; everyone can read it.")],
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+) -> None:
+    """End a round without a model; the task's model stays as it was.
+
+    Its aggregator can while nothing is proposed, a steward until the round is final.
+
+    Example: fedwitness aggregator abort 7 --reason "disputed for good" --key keys/steward.json
+    """
+    receipt = writer(federation, keyring, identity).abort(round_number, reason)
+    screen.show({"aborted": round_number, "block": receipt.block})
+
+
 @app.command("run")
 @command
 def lead(

@@ -42,19 +42,29 @@ def invoke(*words: str) -> tuple[int, Any]:
 @pytest.fixture
 def hospital(federation: Federation, tmp_path: Path) -> Party:
     """The first hospital of the federation."""
-    identity = federation.identities["hospital-1"]
-    folder = tmp_path / "keys"
-    folder.mkdir(mode=0o700)
-    password = folder / "hospital.password"
+    return with_key_files(federation, "hospital-1", tmp_path / "keys" / "hospital.json")
+
+
+@pytest.fixture
+def steward(federation: Federation, tmp_path: Path) -> Party:
+    """The steward of the federation."""
+    return with_key_files(federation, "steward", tmp_path / "keys" / "steward.json")
+
+
+def with_key_files(federation: Federation, name: str, key: Path) -> Party:
+    """Write a party's keys and password to files."""
+    identity = federation.identities[name]
+    key.parent.mkdir(mode=0o700, exist_ok=True)
+    password = key.with_suffix(".password")
     password.touch(mode=0o600)
     password.write_text("a password")
     account = bytes.fromhex(identity.address[2:])
-    _store(folder / "hospital.json", bytes(identity.account.key), account, "a password", 2)
+    _store(key, bytes(identity.account.key), account, "a password", 2)
     _store(
-        folder / "hospital.x25519.json",
+        key.with_suffix(".x25519.json"),
         identity.encryption_private_key,
         identity.encryption_key,
         "a password",
         2,
     )
-    return Party(federation, Keyring(folder / "hospital.json", password))
+    return Party(federation, Keyring(key, password))
