@@ -67,6 +67,7 @@ class Reason(IntEnum):
     INFINITE_VALUE = 14
     COPIED_FROM_PEER = 15
     REPLAYED_UPDATE = 16
+    QUARANTINED = 17
     TRIMMED_BY_RULE = 32
     UNKNOWN = 255
 
