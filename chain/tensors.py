@@ -9,7 +9,7 @@ import hashlib
 import math
 import mmap
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,9 @@ MAX_HEADER = 1 << 20  # bytes
 MAX_TENSORS = 4096
 MAX_RANK = 8
 MAX_DIMENSION = (1 << 53) - 1  # the greatest integer of canonical JSON
+SERVER_PREFIX: Final = "server."  # of the names that a server optimiser's state has in a model
+# What optimisers remember for each trained tensor: nothing, a momentum, a second moment, or both.
+STATES: Final = ((), ("m",), ("v",), ("m", "v"))
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH = 8  # bytes of the header's length
 _WIDEST_FIRST = tuple(DTYPES)
@@ -105,6 +108,47 @@ class Schema:
     def of(cls, specs: Iterable[TensorSpec]) -> Self:
         """Put tensors into the order of the file."""
         return cls(tuple(sorted(specs, key=lambda spec: spec.place)))
+
+    def trained(self) -> "Schema":
+        """Leave out a server optimiser's state: what remains is what hospitals train and send.
+
+        Raises:
+            InvalidInputError: If nothing remains.
+        """
+        specs = tuple(spec for spec in self.tensors if not spec.name.startswith(SERVER_PREFIX))
+        if not specs:
+            message = f"expected a tensor to train, found only names that begin {SERVER_PREFIX!r}"
+            raise InvalidInputError(message)
+        return Schema(specs)
+
+    def with_state(self, kinds: Sequence[str]) -> "Schema":
+        """Describe a model of these tensors with an optimiser's state (docs/protocol.md, 3.2).
+
+        Args:
+            kinds: What the optimiser remembers for each tensor, one of `STATES`.
+
+        Raises:
+            InvalidInputError: If no canonical file holds so many tensors or such long names.
+        """
+        state = (
+            # Second moments of float16 values leave the range of float16.
+            TensorSpec(
+                state_name(kind, spec.name), "F64" if spec.dtype == "F64" else "F32", spec.shape
+            )
+            for kind in kinds
+            for spec in self.tensors
+        )
+        return Schema.of([*self.tensors, *state])
+
+    def models(self) -> "tuple[Schema, ...]":
+        """Describe every model that may have these tensors as its trained part, this one first."""
+        return tuple(schema for schema in map(self._with_fitting_state, STATES) if schema)
+
+    def _with_fitting_state(self, kinds: Sequence[str]) -> "Schema | None":
+        try:
+            return self.with_state(kinds)
+        except InvalidInputError:
+            return None
 
     def to_json(self) -> bytes:
         """Write the schema as canonical JSON."""
@@ -201,6 +245,64 @@ def open_tensors(path: Path) -> TensorFile:
             message = f"{path.name}: expected {schema.file_size()} bytes, found {size}"
             raise InvalidInputError(message)
         return TensorFile(schema, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+
+
+def read_schema(pieces: Iterable[bytes]) -> Schema:
+    """Read the schema at the beginning of a canonical file, and no piece more than it takes.
+
+    Args:
+        pieces: The file's bytes from its beginning, in pieces of any size.
+
+    Raises:
+        InvalidInputError: If they do not begin with a canonical header.
+    """
+    head = b""
+    for piece in pieces:
+        head += piece
+        end = _LENGTH + int.from_bytes(head[:_LENGTH], "little")
+        if len(head) >= min(end, _LENGTH + MAX_HEADER) and len(head) >= _LENGTH:
+            return _schema_of_header(head[:end], "model")
+    message = f"expected the header of a safetensors file, found no more than {len(head)} bytes"
+    raise InvalidInputError(message)
+
+
+def open_trained(tensors: TensorFile, copy: Path) -> TensorFile:
+    """Give the trained part of an open file as a canonical file (docs/protocol.md, 3.2).
+
+    Args:
+        tensors: A model, with or without a server optimiser's state.
+        copy: Where the trained part is written if there is state; else nothing is written.
+
+    Returns:
+        `tensors` itself if it has no state, or the opened copy.
+
+    Raises:
+        InvalidInputError: If there is nothing but state.
+        OSError: If the copy cannot be written.
+    """
+    trained = tensors.schema.trained()
+    if trained == tensors.schema:
+        return tensors
+    save_tensors(copy, {spec.name: tensors.arrays[spec.name] for spec in trained.tensors})
+    return open_tensors(copy)
+
+
+def trained_content(tensors: TensorFile) -> bytes:
+    """Compute the content digest that the trained part of an open file has by itself.
+
+    Raises:
+        InvalidInputError: If there is nothing but state.
+    """
+    trained = tensors.schema.trained()
+    hasher = hashlib.sha256()
+    for piece in _pieces({spec.name: tensors.arrays[spec.name] for spec in trained.tensors}):
+        hasher.update(piece)
+    return hasher.digest()
+
+
+def state_name(kind: str, name: str) -> str:
+    """Name what an optimiser remembers for a tensor: `kind` is `m` or `v`."""
+    return f"{SERVER_PREFIX}{kind}.{name}"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Array]) -> bytes:

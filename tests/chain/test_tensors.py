@@ -13,7 +13,17 @@ from hypothesis.extra import numpy as arrays
 
 from chain.digests import content_digest
 from chain.errors import InvalidInputError
-from chain.tensors import Schema, TensorSpec, open_tensors, save_tensors, schema_of, tensor_bytes
+from chain.tensors import (
+    Schema,
+    TensorSpec,
+    open_tensors,
+    open_trained,
+    read_schema,
+    save_tensors,
+    schema_of,
+    tensor_bytes,
+    trained_content,
+)
 
 NAMES = st.text("abcXYZ019._-", min_size=1, max_size=12)
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, max_side=4)
@@ -180,3 +190,89 @@ def test_a_schema_names_dtypes_and_shapes() -> None:
 def test_a_schema_in_another_order_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="order"):
         Schema((TensorSpec("a", "F16", ()), TensorSpec("b", "F32", ())))
+
+
+STATEFUL: dict[str, Any] = {
+    **EXAMPLE,
+    "server.m.b": np.zeros((), np.float32),
+    "server.v.z": np.ones(3, np.float64),
+    "server.anything": np.ones(2, np.float16),
+}
+
+
+def test_a_schemas_trained_part_leaves_out_the_servers_tensors() -> None:
+    assert schema_of(STATEFUL).trained() == schema_of(EXAMPLE)
+    assert schema_of(EXAMPLE).trained() == schema_of(EXAMPLE)
+    near = {"server": np.ones(1), "Server.m": np.ones(1), "a.server.m": np.ones(1)}
+    assert schema_of(near).trained() == schema_of(near)
+
+
+def test_a_schema_of_server_tensors_alone_has_no_trained_part() -> None:
+    with pytest.raises(InvalidInputError, match="found only names that begin"):
+        schema_of({"server.m.a": np.ones(1), "server.": np.ones(1)}).trained()
+
+
+def test_state_stands_beside_each_tensor_in_a_dtype_of_at_least_float32() -> None:
+    schema = schema_of(EXAMPLE).with_state(("m", "v"))
+    found = {spec.name: (spec.dtype, spec.shape) for spec in schema.tensors}
+    assert found == {
+        "z": ("F64", (3,)),
+        "server.m.z": ("F64", (3,)),
+        "server.v.z": ("F64", (3,)),
+        "a.weight": ("F32", (2, 3)),
+        "server.m.a.weight": ("F32", (2, 3)),
+        "server.v.a.weight": ("F32", (2, 3)),
+        "b": ("F16", ()),
+        "server.m.b": ("F32", ()),
+        "server.v.b": ("F32", ()),
+    }
+    assert schema.trained() == schema_of(EXAMPLE)
+
+
+def test_a_trained_part_belongs_to_four_kinds_of_models() -> None:
+    schema = schema_of(EXAMPLE)
+    assert schema.models() == tuple(map(schema.with_state, [(), ("m",), ("v",), ("m", "v")]))
+
+
+def test_a_name_that_leaves_no_room_for_the_prefix_has_no_state() -> None:
+    fits, long = ({"a" * n: np.ones(1)} for n in (119, 120))
+    assert len(schema_of(fits).models()) == 4
+    assert schema_of(long).models() == (schema_of(long),)
+    with pytest.raises(InvalidInputError, match="128"):
+        schema_of(long).with_state(("m",))
+
+
+def test_a_model_without_state_is_its_own_trained_part(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "model", EXAMPLE)
+    with open_tensors(tmp_path / "model") as file:
+        assert open_trained(file, tmp_path / "copy") is file
+        assert trained_content(file) == content_digest(tmp_path / "model")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_the_trained_part_of_a_model_is_a_canonical_file_of_its_own(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "model", STATEFUL)
+    with open_tensors(tmp_path / "model") as file:
+        with open_trained(file, tmp_path / "copy") as trained:
+            assert trained.schema == schema_of(EXAMPLE)
+        assert trained_content(file) == content_digest(tensor_bytes(EXAMPLE))
+    assert (tmp_path / "copy").read_bytes() == tensor_bytes(EXAMPLE)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 1000])
+def test_a_schema_is_read_from_the_first_pieces_alone(size: int) -> None:
+    model = tensor_bytes({**EXAMPLE, "long": np.ones(5000)})
+    end = 8 + int.from_bytes(model[:8], "little")
+    pieces = iter([model[at : at + size] for at in range(0, len(model), size)])
+    assert read_schema(pieces) == schema_of({**EXAMPLE, "long": np.ones(5000)})
+    assert len(b"".join(pieces)) > len(model) - end - size - 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0" * 7, b"\xff" * 8, b"\xff" * (2 << 20), tensor_bytes(EXAMPLE)[:100]],
+    ids=["nothing", "half a length", "a length alone", "a huge length", "half a header"],
+)
+def test_no_schema_is_read_from_other_bytes(data: bytes) -> None:
+    with pytest.raises(InvalidInputError):
+        read_schema([data])
