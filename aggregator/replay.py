@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TypeAlias
@@ -22,7 +22,7 @@ from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import DigestMismatchError, UnfitRoundError
 from chain.ledger import LedgerReader
-from chain.tensors import Schema, open_tensors
+from chain.tensors import Schema, open_tensors, trained_content
 from chain.types import Phase, Round, RoundTerms, UpdateRecord, Verdict
 
 # The ledger bounds no model's size, so the reader does.
@@ -53,7 +53,7 @@ class RoundResult:
         verdicts: One for each record, ascending by hospital.
         model_digest: The aggregate's content digest.
         model_path: Its file.
-        schema: Its tensors.
+        schema: Its tensors, a server optimiser's state among them.
         seconds: What each stage took: `fetch` (the base model), `admit`, `aggregate`.
     """
 
@@ -100,10 +100,13 @@ def judge_and_aggregate(
     with clock.measure("fetch"):
         base = fetch_base_model(blobs, round_.terms, private_folder(workdir))
     with open_tensors(base) as tensors:
-        schema = tensors.schema
+        schema = tensors.schema.trained()
+        # Without its server state the base model has a digest that no list of models knows.
+        stripped = set() if schema == tensors.schema else {trained_content(tensors)}
     with _plaintexts(workdir) as plaintexts:
         with clock.measure("admit"):
             terms = admission_terms(reader, round_, schema)
+            terms = replace(terms, earlier=terms.earlier | stripped)
             records = [recorded.record for recorded in reader.records(round_number)]
             envelopes = private_folder(workdir / "envelopes")
 
@@ -123,6 +126,8 @@ def judge_and_aggregate(
         with clock.measure("aggregate"):
             verdicts = _aggregate(round_.terms, base, judged, target, threads)
             digest = content_digest(target)
+        with open_tensors(target) as model:
+            schema = model.schema
         progress(Progress("aggregate", 1, 1))
     return RoundResult(verdicts, digest, target, schema, clock.seconds)
 
