@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from sqlalchemy import ColumnElement, Select, and_, select, tuple_
 from sqlalchemy.orm import Session
 
+from aggregator.reputation import FinalRound, Reputation, reputation
 from aggregator.tables import (
     AttestationRow,
     DatasetVersionRow,
@@ -32,7 +33,7 @@ from chain.addresses import address_order
 from chain.canonical import canonical_json, parse_json
 from chain.errors import InvalidInputError
 from chain.structs import purpose_numbers
-from chain.types import DatasetState, Outcome, Phase, Reason
+from chain.types import DatasetState, Outcome, Phase, Reason, Verdict
 
 MAX_PAGE = 200
 MAX_CURSOR = 512  # characters
@@ -395,6 +396,45 @@ def verdicts(
     rows = session.execute(statement.limit(_checked(limit) + 1)).all()
     entries = [_verdict(verdict, task_name) for verdict, task_name in rows]
     return _page(entries, limit, lambda entry: (entry.round, entry.hospital))
+
+
+def standings(session: Session, task: str, *, hospital: str | None = None) -> Reputation:
+    """Tell the standing of a task's hospitals, as `aggregator.reputation` reads it from the chain.
+
+    Args:
+        session: Of the index.
+        task: The task's name.
+        hospital: Only that of this EIP-55 address.
+
+    Raises:
+        InvalidInputError: If the index has no round of the task.
+    """
+    of_task = select(RoundRow).where(RoundRow.task == storable(task)).order_by(RoundRow.number)
+    rounds = session.scalars(of_task).all()
+    if not rounds:
+        raise InvalidInputError("the index has no round of this task")
+    judged = _newest_verdicts().where(
+        RoundRow.task == storable(task), RoundRow.phase == Phase.FINAL.value
+    )
+    if hospital is not None:
+        judged = judged.where(VerdictRow.hospital == hospital)
+    verdicts: dict[int, list[Verdict]] = {
+        row.number: [] for row in rounds if row.phase == Phase.FINAL.value
+    }
+    for row, _ in session.execute(judged):
+        verdicts[row.round].append(
+            Verdict(
+                row.hospital,
+                Outcome(row.outcome),
+                Reason(row.reason),
+                row.score,
+                row.threshold,
+                row.content,
+            )
+        )
+    history = [FinalRound(number, tuple(found)) for number, found in verdicts.items()]
+    latest = [row.rule for row in rounds if row.phase != Phase.ABORTED.value][-1:]
+    return reputation(task, history, latest[0] if latest else None)
 
 
 _RecordStatement: TypeAlias = Select[RecordRow, RoundRow]

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from aggregator import queries
 from aggregator.index import open_index, reading, update_index
 from aggregator.queries import Page, VerdictEntry
+from aggregator.reputation import read_reputation
 from aggregator.rules import trimmed_mean
 from chain.digests import content_digest
 from chain.errors import InvalidInputError
@@ -165,6 +166,20 @@ def test_verdicts_are_filtered(training: Training, session: Session) -> None:
     assert len(queries.verdicts(session, task=TASK).entries) == 6
     for nothing in ({"task": "another\0"}, {"hospital": "' OR 1=1 --"}, {"round_number": 9}):
         assert queries.verdicts(session, **nothing).entries == ()
+
+
+def test_the_index_tells_the_same_standings_as_the_chain(
+    training: Training, session: Session
+) -> None:
+    hospital = training.federation.address("hospital-1")
+    found = queries.standings(session, TASK)
+    assert found == read_reputation(training.federation.reader, TASK)
+    assert (found.rounds, len(found.hospitals)) == (2, 3)
+    (own,) = queries.standings(session, TASK, hospital=hospital).hospitals
+    assert own in found.hospitals
+    assert (own.accepted, own.rejected) == (1, 1)
+    with pytest.raises(InvalidInputError, match="no round of this task"):
+        queries.standings(session, "another\0")
 
 
 def test_rounds_are_listed(session: Session) -> None:

@@ -1,0 +1,310 @@
+"""A hospital's standing: what its verdicts come to, and when a repeat offender is shut out.
+
+Everything follows from the verdicts of the task's final rounds, which are on the ledger, and from
+the policy, which the round's pipeline holds since the round was opened. So whoever reads the
+ledger comes to the same standing (docs/protocol.md, section "Quarantine").
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chain.addresses import address_order
+from chain.canonical import parse_json
+from chain.errors import InvalidInputError
+from chain.ledger import LedgerReader
+from chain.types import Outcome, Phase, Reason, Verdict
+
+STEP = "quarantine"
+FAULT = 1_000_000  # a strike, in millionths
+FLAG = 500_000
+
+# What the bytes prove that the hospital signed for. Not among them: BLOB_UNAVAILABLE and
+# BLOB_DIGEST_MISMATCH, where the IPFS node may be at fault, and COPIED_FROM_PEER, where the ledger
+# tells which of two came first but not which of two is the copy.
+FAULTS = frozenset(map(Reason, (*range(3, 15), 16)))
+SCREENS = range(18, 32)
+RULES = range(32, 64)
+
+GREATEST = 1_000  # of any of a policy's parameters
+_MAX_PIPELINE = 1_024  # bytes, the ledger's bound on a round's rule
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The policy: so many strikes within so many records shut a hospital out for so many rounds.
+
+    Args:
+        strikes: How many strikes fill the measure, from 1 to `window`.
+        window: How many of the hospital's latest records count, at most 1,000.
+        rounds: How many of the task's final rounds the quarantine lasts, 1 to 1,000.
+
+    Raises:
+        InvalidInputError: If one is out of range.
+    """
+
+    strikes: int
+    window: int
+    rounds: int
+
+    def __post_init__(self) -> None:
+        within = 1 <= self.strikes <= self.window <= GREATEST and 1 <= self.rounds <= GREATEST
+        if not within:
+            raise InvalidInputError(
+                f"{STEP}: expected 1 <= strikes <= window <= {GREATEST} and "
+                f"1 <= rounds <= {GREATEST}, found {self.to_params()}"
+            )
+
+    @property
+    def threshold(self) -> int:
+        """What a quarantined hospital's strikes were held against, in millionths."""
+        return self.strikes * FAULT
+
+    def to_params(self) -> dict[str, int]:
+        """Write the policy as its pipeline step's parameters."""
+        return {"strikes": self.strikes, "window": self.window, "rounds": self.rounds}
+
+    @classmethod
+    def from_params(cls, params: object) -> "Quarantine":
+        """Read the policy from its pipeline step's parameters.
+
+        Raises:
+            InvalidInputError: If they are not exactly these, each an integer in range.
+        """
+        names = ("strikes", "window", "rounds")
+        if not isinstance(params, dict) or params.keys() != set(names):
+            raise InvalidInputError(
+                f"{STEP}: expected the parameters {list(names)}, found {repr(params)[:100]}"
+            )
+        values = [params[name] for name in names]
+        if not all(type(value) is int for value in values):
+            raise InvalidInputError(f"{STEP}: expected integers, found {repr(params)[:100]}")
+        return cls(*values)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalRound:
+    """A final round's verdicts, those of the proposal that became final."""
+
+    number: int
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """How many of a hospital's updates came to an outcome for a reason."""
+
+    outcome: Outcome
+    reason: Reason
+    updates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a hospital's verdicts come to, before the task's next round is judged.
+
+    Args:
+        hospital: Its EIP-55 address.
+        accepted: How many of its updates were accepted in the task's final rounds.
+        clipped: How many were clipped.
+        rejected: How many were rejected.
+        reasons: Why, for all that were not accepted; ascending by outcome and code.
+        strikes: In millionths: those in its window, or those that its quarantine is for. 0 where
+            there is no policy.
+        quarantined: Whether its next record is to be rejected.
+        rounds_left: For how many more final rounds of the task it is quarantined.
+    """
+
+    hospital: str
+    accepted: int
+    clipped: int
+    rejected: int
+    reasons: tuple[ReasonCount, ...]
+    strikes: int
+    quarantined: bool
+    rounds_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reputation:
+    """The standing of all hospitals in a task.
+
+    Args:
+        task: Its name.
+        rounds: How many of its rounds are final.
+        policy: That of its latest round which was not aborted, None where that has none.
+        hospitals: Ascending by address; those with a verdict in a final round.
+    """
+
+    task: str
+    rounds: int
+    policy: Quarantine | None
+    hospitals: tuple[Standing, ...]
+
+
+def strikes_of(verdict: Verdict) -> int | None:
+    """Weigh what a verdict says about its hospital.
+
+    Returns:
+        In millionths: 1,000,000 for a fault that the update's own bytes prove; 500,000 for an
+        update that a screen rejected, since a statistic may hit one that is merely different; 0
+        for one that came as far as the rule, whatever the rule made of it. None where the verdict
+        says nothing: such a record takes no place in the window, so that nobody can push strikes
+        out of it with records that cost no work.
+    """
+    if verdict.outcome is not Outcome.REJECTED or verdict.reason in RULES:
+        return 0
+    if verdict.reason in FAULTS:
+        return FAULT
+    return FLAG if verdict.reason in SCREENS else None
+
+
+def standings(history: Sequence[FinalRound], policy: Quarantine | None) -> dict[str, Standing]:
+    """Fold a task's final rounds into the standing of each hospital.
+
+    Args:
+        history: All final rounds of the task so far, in their order.
+        policy: That of the round to be judged; None to count only.
+
+    Returns:
+        A standing for each hospital with a verdict, ascending by address. A hospital that is not
+        in it is not quarantined.
+    """
+    files: dict[str, _File] = {}
+    for place, final in enumerate(history, 1):
+        for verdict in final.verdicts:
+            file = files.setdefault(verdict.hospital, _File(policy))
+            file.enter(place, verdict)
+    return {
+        hospital: files[hospital].standing(hospital, len(history) + 1)
+        for hospital in sorted(files, key=address_order)
+    }
+
+
+def quarantine_of(pipeline: str) -> Quarantine | None:
+    """Find the quarantine in a round's pipeline, as the ledger holds it.
+
+    Args:
+        pipeline: JSON, a list of steps `{"name", "params"}` or one such step alone.
+
+    Returns:
+        The policy, None where the pipeline has no such step.
+
+    Raises:
+        InvalidInputError: If the pipeline is neither, or has a malformed quarantine or two of them.
+    """
+    parsed = parse_json(pipeline.encode(errors="replace"), _MAX_PIPELINE)
+    steps = map(_name_and_params, parsed if isinstance(parsed, list) else [parsed])
+    found = [Quarantine.from_params(params) for name, params in steps if name == STEP]
+    if len(found) > 1:
+        raise InvalidInputError(f"expected one step {STEP} at the most, found {len(found)}")
+    return found[0] if found else None
+
+
+def verdict_history(
+    reader: LedgerReader, task: str, before_round: int | None = None
+) -> tuple[FinalRound, ...]:
+    """Read the verdicts of a task's final rounds from the ledger, in the order of the rounds.
+
+    A task has one round at a time, so from a round's opening on this is the same for everyone.
+
+    Args:
+        reader: The ledger.
+        task: The task's name.
+        before_round: Only of rounds before this one; None for all.
+
+    Raises:
+        LedgerError: If the chain cannot be read.
+    """
+    history = []
+    for number in reader.task_rounds(task):
+        if before_round is not None and number >= before_round:
+            break
+        found = reader.round(number)
+        if found.phase is Phase.FINAL and found.proposal is not None:
+            verdicts = reader.verdicts(number, found.proposal.number)
+            history.append(FinalRound(number, verdicts))
+    return tuple(history)
+
+
+def reputation(task: str, history: Sequence[FinalRound], pipeline: str | None) -> Reputation:
+    """Tell the standing of all hospitals in a task, for people to look at.
+
+    Args:
+        task: The task's name.
+        history: All of its final rounds, in their order.
+        pipeline: That of its latest round. One that cannot be read counts as one without a
+            policy: nobody can judge a round by it either.
+    """
+    try:
+        policy = None if pipeline is None else quarantine_of(pipeline)
+    except InvalidInputError:
+        policy = None
+    return Reputation(task, len(history), policy, tuple(standings(history, policy).values()))
+
+
+def read_reputation(reader: LedgerReader, task: str) -> Reputation:
+    """Read the standing of all hospitals in a task from the ledger.
+
+    The policy is that of its latest round which was not aborted.
+
+    Raises:
+        InvalidInputError: If the ledger has no round of the task.
+        LedgerError: If the chain cannot be read.
+    """
+    numbers = reader.task_rounds(task)
+    if not numbers:
+        raise InvalidInputError(f"the ledger {reader.address} has no round of the task {task!r}")
+    rounds = map(reader.round, reversed(numbers))
+    latest = (one.terms.rule for one in rounds if one.phase is not Phase.ABORTED)
+    return reputation(task, verdict_history(reader, task), next(latest, None))
+
+
+def _name_and_params(step: object) -> tuple[object, object]:
+    if not isinstance(step, dict) or step.keys() != {"name", "params"}:
+        raise InvalidInputError(f"expected a step with name and params, found {repr(step)[:100]}")
+    return step["name"], step["params"]
+
+
+class _File:
+    """What is kept of one hospital while a history is folded."""
+
+    def __init__(self, policy: Quarantine | None) -> None:
+        self._policy = policy
+        self._counts: Counter[tuple[Outcome, Reason]] = Counter()
+        self._window: deque[int] = deque(maxlen=policy.window if policy else 0)
+        self._until = 0  # the last final round, counted from 1, that the quarantine is for
+        self._charge = 0  # the strikes that it is for
+
+    def enter(self, place: int, verdict: Verdict) -> None:
+        """Take the verdict of the task's final round at this place, counted from 1."""
+        self._counts[verdict.outcome, verdict.reason] += 1
+        found = strikes_of(verdict)
+        if self._policy is None or found is None:
+            return
+        self._window.append(found)
+        strikes = sum(self._window)
+        if strikes >= self._policy.threshold:
+            self._charge, self._until = strikes, place + self._policy.rounds
+            self._window.clear()
+
+    def standing(self, hospital: str, place: int) -> Standing:
+        """Tell how the hospital stands before the round at this place."""
+        is_quarantined = place <= self._until
+        outcomes = Counter[Outcome]()
+        for (outcome, _), updates in self._counts.items():
+            outcomes[outcome] += updates
+        return Standing(
+            hospital=hospital,
+            accepted=outcomes[Outcome.ACCEPTED],
+            clipped=outcomes[Outcome.CLIPPED],
+            rejected=outcomes[Outcome.REJECTED],
+            reasons=tuple(
+                ReasonCount(outcome, reason, self._counts[outcome, reason])
+                for outcome, reason in sorted(self._counts)
+                if outcome is not Outcome.ACCEPTED
+            ),
+            strikes=self._charge if is_quarantined else sum(self._window),
+            quarantined=is_quarantined,
+            rounds_left=self._until - place + 1 if is_quarantined else 0,
+        )
