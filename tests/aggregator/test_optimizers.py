@@ -349,10 +349,11 @@ def test_an_aggregate_of_other_tensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_negative_zero_counts_as_zero(tmp_path: Path) -> None:
-    base: Tensors = {"w": np.full(4, -0.0, "<f4")}
-    for optimizer in OPTIMIZERS:
-        model = tensors_of(step(optimizer, base, base, tmp_path), tmp_path)
-        assert not any(np.signbit(array).any() for array in model.values())
+    """The way is so short that it rounds to -0, and -0 + -0 would be -0."""
+    base, end = {"w": np.full(4, -0.0)}, {"w": np.full(4, -5e-324)}
+    model = tensors_of(step(fed_avg_m(400_000, 0), base, end, tmp_path), tmp_path)
+    assert model["server.m.w"].tolist() == [-5e-324] * 4
+    assert not np.signbit(model["w"]).any()
 
 
 def golden_cases(folder: Path) -> dict[str, str]:
