@@ -5,6 +5,7 @@ SHELL := bash
 
 PYTHON ?= python3.11
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -15,7 +16,7 @@ UNLOCKED := torch triton $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc cuda-r
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(VENV)/.python-done node_modules/.done ## Install everything that the project needs, into .venv and node_modules
@@ -66,8 +67,21 @@ check: setup ## Lint, types, import rules, contract analysis, and that the ABIs 
 	slither . --fail-low
 
 .PHONY: bench
-bench: setup ## Measure the stages of a round; results go to bench/results.json
+bench: setup ## Measure everything; results go to bench/results.json
 	python -m bench.round_stages
+	$(MAKE) bench-aggregation
+
+.PHONY: bench-aggregation
+bench-aggregation: setup $(PEERS)/.python-done ## Measure aggregation against Flower and ByzFL, and its memory
+	python -m bench.aggregation --peers $(PEERS)/bin/python
+	python -m bench.memory
+
+$(PEERS)/.python-done: bench/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	# torch with what its own wheel asks for; the rest is listed whole.
+	$(PEERS)/bin/python -m pip install --quiet --quiet --disable-pip-version-check "$$(grep ^torch== $<)"
+	$(PEERS)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
 
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock and package-lock.json

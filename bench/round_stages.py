@@ -7,7 +7,6 @@ seconds do not. Updates are random numbers around the base model: nothing is tra
 Run it with ``make bench``; rows go to ``bench/results.json``.
 """
 
-import json
 import resource
 import tempfile
 import time
@@ -24,6 +23,7 @@ from rich.table import Table
 from aggregator.replay import judge_and_aggregate
 from aggregator.rounds import Action, RoundPlan, advance, open_round
 from aggregator.settings import AggregatorSettings
+from bench.results import Row, keep
 from chain.blobs import IpfsBlobStore
 from chain.compiler import compile_contracts
 from chain.deploy import deploy
@@ -38,7 +38,6 @@ from chain.tensors import save_tensors
 from chain.types import Attestation, DatasetTerms, Purpose, Role, UpdateRecord
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "bench" / "results.json"
 HOSPITALS = 10
 PARAMETERS = 11_175_000  # 44.7 MB of float32
 LAYERS = 15
@@ -256,7 +255,7 @@ def _report(stages: Stages, floor: float) -> None:
     table = Table(title=f"One round: {HOSPITALS} hospitals, {megabytes:.0f} MB of updates")
     for heading in ("stage", "seconds", "MB/s", "of hashing once"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
-    rows = []
+    rows: list[Row] = []
     for stage, seconds in stages.seconds.items():
         ratio = seconds / floor
         table.add_row(stage, f"{seconds:.2f}", f"{megabytes / seconds:.0f}", f"{ratio:.1f}x")
@@ -273,7 +272,7 @@ def _report(stages: Stages, floor: float) -> None:
             }
         )
     Console().print(table, f"peak memory of the measuring process: {peak:.0f} MB")
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    keep("round", rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,305 @@
+"""Aggregation against Flower and ByzFL on the same updates in one run, and against reading alone.
+
+Ours is timed from update files to the finished model file, verdicts included; a peer from arrays in
+memory to the array that it returns. Everybody has two threads. Within a turn each party is called
+once, ours first; what counts is the best of the turns, for everybody. Where a peer can be called in
+two ways both are measured, twice at least, and the faster is the one to compare with.
+
+A peer's ratio is its time by ours. Beside it stands what ours takes by the time of reading all
+updates once from their mapped files, the least that anything could take which looks at them.
+
+``make bench-aggregation`` runs it; rows go to ``bench/results.json``.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bench.children import THREADS, Child
+from bench.results import Row, keep
+from bench.updates import EXAMPLES, PARAMETERS, update_file, write_updates
+from chain.files import replacing
+from chain.tensors import open_tensors
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPARED = 16  # updates, where peers are measured
+SIZES = (10, COMPARED, 32, 64, 128)  # updates
+TURNS = 4
+TURNS_OF_THE_SLOWER_WAY = 2
+READING_TARGET = 4.0  # times of reading, up to
+READING_TARGET_SIZE = 32  # updates
+AGREEMENT = 1e-5  # of values around 1, in float32
+BLOCK = 131_072  # of 8 bytes: what a core reads at a time fits into its second-level cache
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule that is measured.
+
+    Args:
+        name: What it is called here and by ``bench/peers/answer.py``.
+        step: The rule as it stands on the ledger, for as many updates.
+        targets: At least how many times as fast as a peer it is to be.
+        same: Whether peers compute the same, so that results are held against each other.
+    """
+
+    name: str
+    step: Callable[[int], Mapping[str, object]]
+    targets: Mapping[str, float] = field(default_factory=dict)
+    same: bool = False
+
+
+def hostile(count: int) -> int:
+    """Return f, how many of the updates a rule is to withstand: 20 %."""
+    return count // 5
+
+
+def _plain(name: str) -> Callable[[int], Mapping[str, object]]:
+    return lambda _: {"name": name, "params": {}}
+
+
+def _withstanding(name: str) -> Callable[[int], Mapping[str, object]]:
+    return lambda count: {"name": name, "params": {"f": hostile(count)}}
+
+
+RULES = (
+    Rule("mean", _plain("fed_avg"), {"Flower": 3, "ByzFL": 1}, same=True),
+    Rule("trimmed_mean", _withstanding("trimmed_mean"), {"Flower": 40, "ByzFL": 40}, same=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One rule at one size: best seconds, of ours, of reading, and of each peer's ways."""
+
+    rule: Rule
+    count: int
+    ours: float
+    reading: float
+    peers: Mapping[str, float]
+    peak: int
+
+    def rows(self) -> Iterator[Row]:
+        """Give a row against reading and one against each way of calling a peer."""
+        for peer, seconds in self.peers.items():
+            yield self._row(peer, seconds, seconds / self.ours)
+        yield self._row("reading all updates once", self.reading, self.ours / self.reading)
+
+    def _row(self, peer: str, seconds: float, ratio: float) -> Row:
+        return {
+            "name": f"aggregation.{self.rule.name}",
+            "n": self.count,
+            "dim": PARAMETERS,
+            "ours_s": round(self.ours, 4),
+            "peer": peer,
+            "peer_s": round(seconds, 4),
+            "ratio": round(ratio, 2),
+            "peak_rss_mb": round(self.peak / MEGABYTE),
+        }
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(prog="python -m bench.aggregation")
+    parser.add_argument("--peers", type=Path, help="the interpreter that has Flower and ByzFL")
+    parser.add_argument("--rules", nargs="+", choices=[rule.name for rule in RULES])
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="numbers of updates")
+    parser.add_argument("--folder", type=Path, help="where updates are written: 5.8 GB for 128")
+    options = parser.parse_args()
+    rules = [rule for rule in RULES if not options.rules or rule.name in options.rules]
+    console = Console(width=110)  # narrower terminals would break the tables
+    measured: list[Measured] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        console.print(f"writing {max(options.sizes)} updates")
+        write_updates(folder, max(options.sizes), PARAMETERS)
+        for count in options.sizes:
+            measured += _measure(folder, rules, count, options.peers)
+        writing = min(_seconds(lambda: _write_model(folder)) for _ in range(TURNS))
+    console.print(_peers_table(measured), _reading_table(measured))
+    console.print(f"writing and syncing a model file by itself: {writing:.3f} s")
+    if options.rules or tuple(options.sizes) != SIZES or not options.peers:
+        console.print("bench/results.json is as it was: only a whole run goes there")
+        return
+    keep("aggregation", [row for one in measured for row in one.rows()])
+
+
+def aggregating(folder: Path) -> Child:
+    """Start the process that aggregates as a round does, on updates in a folder."""
+    return Child((sys.executable, "-m", "bench.aggregating", folder), ROOT)
+
+
+def _measure(
+    folder: Path, rules: Iterable[Rule], count: int, interpreter: Path | None
+) -> Iterator[Measured]:
+    """Measure rules at one size, with peers where it is theirs."""
+    files = [update_file(folder, index) for index in range(count)]
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+        read = _reader(files, pool)
+        peers = None
+        if interpreter and count == COMPARED:
+            peers = stack.enter_context(_answering(interpreter, folder, count))
+        for rule in rules:
+            with aggregating(folder) as child:  # one for each, as memory is the rule's own
+                yield _measure_rule(folder, rule, count, child, read, peers)
+
+
+def _measure_rule(
+    folder: Path,
+    rule: Rule,
+    count: int,
+    child: Child,
+    read: Callable[[], object],
+    peers: Child | None,
+) -> Measured:
+    request = {"pipeline": [rule.step(count)], "count": count}
+    child.ask(request)  # loads what was compiled
+    ways = [way for way, name in peers.ask({})["ways"] if name == rule.name] if peers else []
+    ours, reading = [], []
+    others: dict[str, list[float]] = defaultdict(list)
+    for turn in range(TURNS):
+        ours.append(child.ask(request)["seconds"])
+        reading.append(_seconds(read))
+        for way in ways if turn < TURNS_OF_THE_SLOWER_WAY else _fastest_ways(others):
+            if peers and (seconds := _ask_peer(peers, rule, way, folder, turn)):
+                others[way].append(seconds)
+    best = {way: min(seconds) for way, seconds in others.items()}
+    return Measured(rule, count, min(ours), min(reading), best, child.peak)
+
+
+def _answering(interpreter: Path, folder: Path, count: int) -> Child:
+    script = ROOT / "bench" / "peers" / "answer.py"
+    weights = json.dumps([EXAMPLES] * count)
+    # Not resolved: the link is what makes it the interpreter of its environment.
+    return Child((interpreter.absolute(), script, folder, weights), folder)
+
+
+def _ask_peer(peers: Child, rule: Rule, way: str, folder: Path, turn: int) -> float | None:
+    """Return a peer's seconds, or None where it cannot do it at this size."""
+    saved = folder / "peer.npy" if rule.same and turn == 0 else None
+    request = {"rule": rule.name, "way": way, "f": hostile(COMPARED), "save": str(saved or "")}
+    answer = peers.ask(request)
+    if "failed" in answer:
+        print(f"{way} does no {rule.name} of {COMPARED} updates: {answer['failed']}")
+        return None
+    if saved:
+        _require_agreement(saved, folder / "model.safetensors", f"{rule.name}, {way}")
+        saved.unlink()
+    return float(answer["seconds"])
+
+
+def _fastest_ways(others: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return for each peer the way that was fastest so far."""
+    fastest: dict[str, str] = {}
+    for way, seconds in others.items():
+        known = fastest.get(_peer(way))
+        if known is None or min(seconds) < min(others[known]):
+            fastest[_peer(way)] = way
+    return list(fastest.values())
+
+
+def _peer(way: str) -> str:
+    return way.split(maxsplit=1)[0]
+
+
+def _require_agreement(theirs: Path, ours: Path, what: str) -> None:
+    """End where results differ by more than the rounding of float32: then times say nothing."""
+    expected = np.load(theirs)
+    with open_tensors(ours) as model:
+        found = np.concatenate([array.ravel() for array in model.arrays.values()])
+    if (furthest := float(np.max(np.abs(expected - found)))) > AGREEMENT:
+        raise SystemExit(f"{what}: expected values within {AGREEMENT}, found {furthest} between")
+
+
+def _reader(files: Iterable[Path], pool: ThreadPoolExecutor) -> Callable[[], object]:
+    """Return what reads every byte of mapped files once, with two threads.
+
+    Of what NumPy offers, a reduction by XOR was as fast as any: it runs without the interpreter's
+    lock, waits for no addition, and nothing is written. Maps are kept between calls, so that after
+    the first not even a page fault is in it.
+    """
+    maps = [np.memmap(file, np.uint64, "r", shape=file.stat().st_size // 8) for file in files]
+    pieces = [
+        whole[begin : begin + BLOCK] for whole in maps for begin in range(0, whole.size, BLOCK)
+    ]
+
+    def half(of: int) -> None:
+        for piece in pieces[of::THREADS]:
+            np.bitwise_xor.reduce(piece)
+
+    return lambda: list(pool.map(half, range(THREADS)))
+
+
+def _write_model(folder: Path) -> None:
+    with replacing(folder / "copy.safetensors") as file:
+        file.write((folder / "base.safetensors").read_bytes())
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _peers_table(measured: Iterable[Measured]) -> Table:
+    table = Table(title=f"{COMPARED} updates of {PARAMETERS:,} float32, best of the turns")
+    for heading in ("rule", "ours", "peer", "its time", "ratio", "target"):
+        left = heading in {"rule", "peer", "target"}
+        table.add_column(heading, justify="left" if left else "right")
+    for one in measured:
+        fastest = _fastest_ways({way: [seconds] for way, seconds in one.peers.items()})
+        for way, seconds in one.peers.items():
+            ratio = seconds / one.ours
+            least = one.rule.targets.get(_peer(way))
+            mark = "" if least is None else f"≥ {least:g}x: {_verdict(ratio >= least)}"
+            table.add_row(
+                one.rule.name,
+                f"{one.ours:.3f} s",
+                way,
+                f"{seconds:.3f} s",
+                f"{ratio:.1f}x",
+                mark if way in fastest else "(its slower way)",
+            )
+        table.add_section()
+    return table
+
+
+def _reading_table(measured: Iterable[Measured]) -> Table:
+    table = Table(title="Ours by the time of reading all updates once")
+    for heading in ("rule", "updates", "ours", "reading", "ratio", "target", "anonymous memory"):
+        table.add_column(heading, justify="left" if heading in {"rule", "target"} else "right")
+    for one in sorted(measured, key=lambda one: (one.rule.name, one.count)):
+        ratio = one.ours / one.reading
+        mark = f"≤ {READING_TARGET:g}x: {_verdict(ratio <= READING_TARGET)}"
+        table.add_row(
+            one.rule.name,
+            str(one.count),
+            f"{one.ours:.3f} s",
+            f"{one.reading:.3f} s",
+            f"{ratio:.1f}x",
+            mark if one.count <= READING_TARGET_SIZE else "",
+            f"{one.peak / MEGABYTE:.0f} MB",
+        )
+    return table
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "missed"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Processes that are measured: each answers a line of JSON with a line of JSON.
+
+What is compared runs in processes of its own, so that neither side inherits the other's memory,
+threads or imports, and the asking process can watch their memory from outside.
+"""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+THREADS = 2
+_INTERVAL = 0.005  # seconds between two looks at a child's memory
+_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class Child:
+    """A process that is asked and watched, with two threads allowed to whatever library it uses.
+
+    Attributes:
+        peak: The most anonymous memory that it was seen to have while it answered, in bytes
+            (`RssAnon` of proc(5): heap, stacks and buffers, not the pages of mapped files).
+    """
+
+    def __init__(self, command: Sequence[str | Path], folder: Path) -> None:
+        """Start it in a working folder."""
+        self._command = " ".join(map(str, command))
+        environment = os.environ | dict.fromkeys(_VARIABLES, str(THREADS))
+        self.peak = 0
+        self._process = subprocess.Popen(
+            list(map(str, command)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=environment,
+        )
+
+    def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            SystemExit: If the child ends instead; it has said why on standard error.
+        """
+        if self._process.stdin is None or self._process.stdout is None:
+            raise SystemExit("expected a child with pipes")
+        done = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(done,))
+        watch.start()
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            done.set()
+            watch.join()
+        if not line:
+            raise SystemExit(f"expected an answer to {request}, found the end of {self}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def __str__(self) -> str:
+        return f"process {self._process.pid}: {self._command}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _watch(self, done: threading.Event) -> None:
+        # proc(5) keeps no high-water mark of anonymous memory alone, hence the looking.
+        status = Path(f"/proc/{self._process.pid}/status")
+        while True:
+            last = done.is_set()
+            for line in status.read_text().splitlines():
+                if line.startswith("RssAnon:"):
+                    self.peak = max(self.peak, int(line.split()[1]) * 1024)
+            if last:
+                return
+            done.wait(_INTERVAL)
