@@ -22,7 +22,7 @@ from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import DigestMismatchError, UnfitRoundError
 from chain.ledger import LedgerReader
-from chain.tensors import Schema, open_tensors, trained_content
+from chain.tensors import Schema, open_tensors, open_trained, trained_content
 from chain.types import Phase, Round, RoundTerms, UpdateRecord, Verdict
 
 # The ledger bounds no model's size, so the reader does.
@@ -259,7 +259,8 @@ def _apply(
     rule: Rule, base: Path, admitted: Sequence[Admitted], target: Path, threads: int
 ) -> Sequence[Judgement]:
     with ExitStack() as stack:
-        model = stack.enter_context(open_tensors(base))
+        whole = stack.enter_context(open_tensors(base))
+        model = stack.enter_context(open_trained(whole, base.with_suffix(".trained")))
         updates = [stack.enter_context(open_tensors(one.path)) for one in admitted]
         weights = [one.record.examples for one in admitted]
         return rule.aggregate(model, updates, weights, target, threads)

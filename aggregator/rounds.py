@@ -14,6 +14,7 @@ from threading import Event
 from typing import TypeAlias
 
 from aggregator.replay import (
+    MAX_MODEL,
     ProgressCallback,
     RoundResult,
     judge_and_aggregate,
@@ -24,6 +25,7 @@ from aggregator.rules import parse_rule
 from aggregator.settings import AggregatorSettings
 from chain.addresses import address_order
 from chain.blobs import BlobStore
+from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import (
     BlobUnavailableError,
@@ -36,7 +38,7 @@ from chain.errors import (
 )
 from chain.ledger import Ledger
 from chain.merkle import verdicts_root
-from chain.tensors import open_tensors
+from chain.tensors import open_tensors, read_schema
 from chain.types import Phase, Round, RoundTerms
 
 # Refusals that say only that the ledger was read a moment too early or too late.
@@ -110,7 +112,9 @@ def open_round(ledger: Ledger, blobs: BlobStore, plan: RoundPlan, genesis: Path 
 
     Raises:
         InvalidInputError: If the rule is malformed or needs more updates than the round's least
-            number, or there is neither a final model nor a genesis.
+            number, or there is neither a final model nor a genesis, or it has nothing to train.
+        BlobUnavailableError: If the final model cannot be had.
+        VerificationError: If the blob store hands over other bytes.
         ContractRevertedError: If the ledger refuses the terms, such as while a round is active.
     """
     rule = parse_rule(plan.rule)
@@ -295,13 +299,16 @@ def _base_model(
     """Return the digests of base model, blob and schema that the next round must have."""
     final = ledger.last_final(task)
     if final is not None:
-        model, blob, number = final
-        return model, blob, ledger.round(number).terms.schema
+        model, blob, _ = final
+        # Not that of the last round's terms: a server optimiser adds its state to a model.
+        found = read_schema(blobs.stream(Cid.from_blob_digest(blob), MAX_MODEL))
+        return model, blob, found.digest()
     if genesis is None:
         raise InvalidInputError(
             f"the task {task!r} has no final model yet: give its first one, with --model"
         )
     with open_tensors(genesis) as tensors:
+        tensors.schema.trained()  # refuses a model in which hospitals find nothing to train
         schema = tensors.schema.digest()
     return content_digest(genesis), blobs.put(genesis).digest, schema
 

@@ -19,8 +19,8 @@ from chain.errors import (
     UnfitRoundError,
 )
 from chain.merkle import verdicts_root
-from chain.tensors import tensor_bytes
-from chain.types import Outcome, Phase, Reason, Role, RoundTerms
+from chain.tensors import Array, save_tensors, schema_of, tensor_bytes
+from chain.types import Outcome, Phase, Reason, Role, RoundTerms, Verdict
 from tests.aggregator.training import Training, tensors_of
 from tests.federation import HOSPITALS, TASK, digest
 
@@ -54,6 +54,72 @@ def test_the_next_round_starts_from_the_last_final_model(training: Training) -> 
     )
     training.finish(second)
     assert reader.round(second).phase is Phase.FINAL
+
+
+def with_state(seed: int) -> dict[str, Array]:
+    """A model as a server optimiser leaves it, whose state has fit no other."""
+    state = {f"server.m.{name}": array + 1 for name, array in tensors_of(seed).items()}
+    return tensors_of(seed) | state
+
+
+def open_round_with_state(training: Training) -> int:
+    path = training.folder / "stateful.safetensors"
+    save_tensors(path, with_state(0))
+    plan = training.plan(min_updates=1)
+    ledger = training.federation.ledgers["aggregator"]
+    return open_round(ledger, training.blobs, plan, path)
+
+
+def judged(training: Training, number: int) -> tuple[Verdict, ...]:
+    return judge_and_aggregate(
+        training.federation.reader,
+        training.blobs,
+        number,
+        private_key=training.private_key,
+        workdir=training.folder / "judge",
+        target=training.folder / "judged.safetensors",
+        threads=1,
+    ).verdicts
+
+
+def test_the_next_rounds_schema_is_that_of_the_model_and_not_of_the_round_before(
+    training: Training,
+) -> None:
+    first = training.open_round()
+    training.send_all(first)
+    ledger = training.federation.ledgers["aggregator"]
+    verdicts = judged(training, first)
+    model = training.blobs.put([tensor_bytes(with_state(1))])
+    ledger.propose(first, content_digest(tensor_bytes(with_state(1))), model.digest, verdicts)
+    training.attest(first)
+    second = training.federation.reader.round(training.open_round()).terms
+    assert second.base_blob == model.digest
+    assert second.schema == schema_of(with_state(1)).digest()
+
+
+def test_hospitals_send_the_trained_part_to_a_base_model_with_state(training: Training) -> None:
+    number = open_round_with_state(training)
+    assert training.federation.reader.round(number).terms.schema == (
+        schema_of(with_state(0)).digest()
+    )
+    training.send("hospital-1", number, tensor_bytes(tensors_of(1)))
+    training.send("hospital-2", number, tensor_bytes(with_state(2)))
+    training.send("hospital-3", number, tensor_bytes(tensors_of(0)))
+    reasons = {one.hospital: one.reason for one in judged(training, number)}
+    address = training.federation.address
+    assert reasons == {
+        address("hospital-1"): Reason.NONE,
+        address("hospital-2"): Reason.BLOB_TOO_LARGE,
+        address("hospital-3"): Reason.REPLAYED_UPDATE,
+    }
+
+
+def test_a_first_model_of_state_alone_opens_no_round(training: Training) -> None:
+    path = training.folder / "state.safetensors"
+    save_tensors(path, {"server.m.weight": tensors_of(1)["weight"]})
+    ledger = training.federation.ledgers["aggregator"]
+    with pytest.raises(InvalidInputError, match="expected a tensor to train"):
+        open_round(ledger, training.blobs, training.plan(), path)
 
 
 def test_a_witness_comes_to_the_same_result(training: Training) -> None:
