@@ -9,7 +9,7 @@ import {Rounds} from "./Rounds.sol";
 
 /// @title Which round
 /// @notice Rounds opens and aborts them, RoundRecords takes the updates' records, RoundProposals
-/// takes the model and its witnesses' word.
+/// takes the model and its witnesses' word, RoundTallies counts what became of the updates.
 contract RoundLedger is RoundProposals {
     /// @notice Ties the ledger to the federation.
     /// @param participantRegistry Who may act.

@@ -5,12 +5,12 @@ import {MerkleRoot} from "./MerkleRoot.sol";
 import {IRoundLedger} from "./interfaces/IRoundLedger.sol";
 import {Roles} from "./Roles.sol";
 import {RoundHashes} from "./RoundHashes.sol";
-import {RoundRecords} from "./RoundRecords.sol";
+import {RoundTallies} from "./RoundTallies.sol";
 
 /// @title A round's model
 /// @notice The aggregator proposes, witnesses attest or dispute; k attestations of one proposal
 /// make it final, and one dispute bars it.
-abstract contract RoundProposals is RoundRecords {
+abstract contract RoundProposals is RoundTallies {
     /// @inheritdoc IRoundLedger
     function propose(
         uint256 round,
@@ -33,8 +33,11 @@ abstract contract RoundProposals is RoundRecords {
         state.modelBlob = modelBlob;
         state.verdicts = root;
         emit ModelProposed(round, proposal, model, modelBlob, root);
-        for (uint256 i = 0; i < verdicts.length; ++i)
+        bytes32 task = state.task;
+        for (uint256 i = 0; i < verdicts.length; ++i) {
+            _count(round, task, verdicts[i].hospital, verdicts[i].outcome);
             _emitVerdict(round, proposal, verdicts[i]);
+        }
     }
 
     /// @inheritdoc IRoundLedger

@@ -97,6 +97,16 @@ interface IRoundLedger {
         bytes32 content;
     }
 
+    /// @notice What became of a hospital's updates in the final rounds of a task.
+    /// @param accepted How many were accepted.
+    /// @param clipped How many were clipped.
+    /// @param rejected How many were rejected.
+    struct Tally {
+        uint32 accepted;
+        uint32 clipped;
+        uint32 rejected;
+    }
+
     /// @notice Where a round stands.
     /// @param proposal How many proposals were made; zero before the first.
     /// @param disputed Whether the newest proposal is disputed.
@@ -288,6 +298,12 @@ interface IRoundLedger {
     /// @param hospital The hospital.
     /// @return The hash.
     function recordDigestOf(uint256 round, address hospital) external view returns (bytes32);
+
+    /// @notice Counts what became of a hospital's updates in the final rounds of a task.
+    /// @param task keccak256 of its name.
+    /// @param hospital The hospital.
+    /// @return The counts, zero where it has no record in a final round.
+    function tallyOf(bytes32 task, address hospital) external view returns (Tally memory);
 
     /// @notice The task's last final model.
     /// @param task keccak256 of its name.

@@ -71,6 +71,19 @@ contract RoundInvariantsTest {
             );
     }
 
+    function invariantATallyCountsTheFinalRoundsThatAHospitalHasARecordIn() public view {
+        address[] memory hospitals = _driver.hospitalList();
+        uint256[] memory rounds = _driver.finalRounds();
+        for (uint256 i = 0; i < hospitals.length; ++i) {
+            uint256 records = 0;
+            for (uint256 j = 0; j < rounds.length; ++j)
+                if (_ledger.recordDigestOf(rounds[j], hospitals[i]) != 0) ++records;
+            IRoundLedger.Tally memory tally = _ledger.tallyOf(_TASK, hospitals[i]);
+            uint256 counted = uint256(tally.accepted) + tally.clipped + tally.rejected;
+            _check(counted == records, "each of its records is counted once", i);
+        }
+    }
+
     function invariantOneRoundOfATaskIsActive() public view {
         uint256 active = 0;
         for (uint256 round = 1; round <= _ledger.roundCount(); ++round) {

@@ -1,5 +1,6 @@
-// Measures what one update's record costs, in whole transactions on Hardhat's network, and fails
-// above the limits. A fresh federation of 16 hospitals; each record names one data-set version.
+// Measures what one update's record and its verdict cost, in whole transactions on Hardhat's
+// network, and fails above the limits. A fresh federation of 16 hospitals; each record names one
+// data-set version.
 import assert from "node:assert/strict";
 import hre from "hardhat";
 import { createContract, deployContract } from "micro-eth-signer/advanced/abi.js";
@@ -7,6 +8,9 @@ import { ethHex } from "micro-eth-signer/utils.js";
 
 const LIMIT_ALONE = 90_000n;
 const LIMIT_IN_BATCH = 55_000n;
+// A hospital's first verdict in a task takes a slot for its tally; later ones change it.
+const LIMIT_FIRST_VERDICT = 42_000n;
+const LIMIT_VERDICT = 25_000n;
 const BATCH = 16;
 const PURPOSE = 6n;
 
@@ -24,6 +28,14 @@ const UPDATE_RECORD = [
   ["code", "bytes32"],
   ["epsilon", "uint64"],
   ["delta", "uint64"],
+].map(([name, type]) => ({ name, type }));
+
+const ATTESTATION = [
+  ["round", "uint256"],
+  ["proposal", "uint32"],
+  ["model", "bytes32"],
+  ["modelBlob", "bytes32"],
+  ["verdicts", "bytes32"],
 ].map(([name, type]) => ({ name, type }));
 
 const { provider } = await hre.network.create();
@@ -103,13 +115,13 @@ async function register(hospital) {
   return datasets.call("headOf", ethHex.decode(dataset));
 }
 
-async function open(task) {
+async function open(task, base = "base model", baseBlob = "base blob") {
   const { timestamp } = await request("eth_getBlockByNumber", "latest", false);
   await ledger.send(aggregator, "openRound", {
     task,
     purpose: PURPOSE,
-    baseModel: await keccak("base model"),
-    baseBlob: await keccak("base blob"),
+    baseModel: await keccak(base),
+    baseBlob: await keccak(baseBlob),
     schema: await keccak("schema"),
     rule: '{"name":"fed_avg","params":{}}',
     minUpdates: 1n,
@@ -121,7 +133,7 @@ async function open(task) {
   return ledger.call("roundCount");
 }
 
-async function recordOf(hospital, round) {
+async function recordOf(hospital, round, base = "base model") {
   return {
     chainId,
     ledger: ledger.address,
@@ -130,7 +142,7 @@ async function recordOf(hospital, round) {
     datasets: [versions.get(hospital)],
     purpose: PURPOSE,
     examples: 1000n,
-    baseModel: await keccak("base model"),
+    baseModel: await keccak(base),
     update: await keccak(`update of ${hospital}`),
     blob: await keccak(`blob of ${hospital}`),
     code: await keccak("code"),
@@ -145,8 +157,8 @@ function jsonOf(value) {
   return Array.isArray(value) ? value.map(jsonOf) : value;
 }
 
-async function sign(record) {
-  const message = Object.fromEntries(Object.entries(record).map(([k, v]) => [k, jsonOf(v)]));
+async function signAs(account, primaryType, members, value) {
+  const message = Object.fromEntries(Object.entries(value).map(([k, v]) => [k, jsonOf(v)]));
   const domain = {
     name: "FedWitness",
     version: "1",
@@ -160,10 +172,14 @@ async function sign(record) {
       { name: "chainId", type: "uint256" },
       { name: "verifyingContract", type: "address" },
     ],
-    UpdateRecord: UPDATE_RECORD,
+    [primaryType]: members,
   };
-  const data = { domain, types, primaryType: "UpdateRecord", message };
-  return ethHex.decode(await request("eth_signTypedData_v4", record.hospital, data));
+  const data = { domain, types, primaryType, message };
+  return ethHex.decode(await request("eth_signTypedData_v4", account, data));
+}
+
+async function sign(record) {
+  return signAs(record.hospital, "UpdateRecord", UPDATE_RECORD, record);
 }
 
 async function relay(record) {
@@ -175,11 +191,41 @@ async function recordOwn(record) {
   return BigInt((await ledger.send(record.hospital, "recordUpdate", record)).gasUsed);
 }
 
-async function relayBatch(round) {
-  const records = await Promise.all(hospitals.map((hospital) => recordOf(hospital, round)));
+async function relayBatch(round, base) {
+  const records = await Promise.all(hospitals.map((hospital) => recordOf(hospital, round, base)));
   const signatures = await Promise.all(records.map(sign));
   const { gasUsed } = await ledger.send(relayer, "relayUpdates", { records, signatures });
   return BigInt(gasUsed) / BigInt(BATCH);
+}
+
+/** Proposes a model with a verdict for each hospital; returns the gas of one of them. */
+async function proposeAll(round) {
+  await request("evm_increaseTime", 86_401);
+  const byAddress = (a, b) => (BigInt(a) < BigInt(b) ? -1 : 1);
+  const verdicts = await Promise.all(
+    [...hospitals].sort(byAddress).map(async (hospital) => ({
+      hospital,
+      outcome: 0n,
+      reason: 0n,
+      score: 120_000n,
+      threshold: 900_000n,
+      content: await keccak(`content of ${hospital}`),
+    })),
+  );
+  const model = await keccak("model");
+  const modelBlob = await keccak("model blob");
+  const input = { round, model, modelBlob, verdicts };
+  const { gasUsed } = await ledger.send(aggregator, "propose", input);
+  return BigInt(gasUsed) / BigInt(BATCH);
+}
+
+async function attest(round) {
+  const { model, modelBlob, verdicts } = await ledger.call("roundOf", round);
+  const attestation = { round, proposal: 1n, model, modelBlob, verdicts };
+  const signature = await signAs(witness, "Attestation", ATTESTATION, attestation);
+  const input = { round, proposal: 1n, witness, signature };
+  const { status } = await ledger.send(relayer, "attest", input);
+  assert.equal(BigInt(status), 1n);
 }
 
 await enroll(aggregator, "AGGREGATOR");
@@ -201,7 +247,13 @@ const own = [
   await recordOwn(await recordOf(first, ownRound)),
   await recordOwn(await recordOf(third, ownRound)),
 ];
-const inBatch = await relayBatch(await open("batch"));
+const batchRound = await open("batch");
+const inBatch = await relayBatch(batchRound);
+const firstVerdict = await proposeAll(batchRound);
+await attest(batchRound);
+const nextRound = await open("batch", "model", "model blob");
+await relayBatch(nextRound, "model");
+const verdict = await proposeAll(nextRound);
 
 const alone = [...relayed, ...own].reduce((most, gas) => (gas > most ? gas : most));
 console.log(`gas: relayed ${relayed.join(", then ")}; sent by the hospital ${own.join(", then ")}`);
@@ -209,5 +261,11 @@ console.log(
   `gas: record alone ${alone} (limit ${LIMIT_ALONE}), ` +
     `in a batch of ${BATCH} ${inBatch} each (limit ${LIMIT_IN_BATCH})`,
 );
+console.log(
+  `gas: proposal of ${BATCH} verdicts, ${firstVerdict} each at first ` +
+    `(limit ${LIMIT_FIRST_VERDICT}), ${verdict} later (limit ${LIMIT_VERDICT})`,
+);
 assert(alone <= LIMIT_ALONE, "a record alone costs more than its limit");
 assert(inBatch <= LIMIT_IN_BATCH, "a record in a batch costs more than its limit");
+assert(firstVerdict <= LIMIT_FIRST_VERDICT, "a first verdict costs more than its limit");
+assert(verdict <= LIMIT_VERDICT, "a verdict costs more than its limit");
