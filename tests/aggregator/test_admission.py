@@ -297,6 +297,22 @@ def test_tensors_beside_the_schema_or_not_finite_are_refused(
     assert sending.reason_of(sending.judge_tensors(tensors)) is reason
 
 
+def test_an_update_to_a_base_model_with_state_has_the_trained_tensors_alone(
+    sending: Sending,
+) -> None:
+    state: Tensors = {"server.m.head": np.zeros((), np.float32)}
+    base = schema_of(good_tensors() | {"server.m.conv.weight": np.zeros((4, 3), "<f4")} | state)
+    terms = replace(TERMS, schema=base.trained())
+
+    def judged(tensors: Tensors) -> Admitted | Verdict:
+        plaintext = tensor_bytes(tensors)
+        return sending.judge(sending.record(sending.seal(plaintext), plaintext), terms=terms)
+
+    refused = sending.reason_of(judged(good_tensors() | state))
+    assert refused is Reason.TENSOR_NAME_MISMATCH
+    assert isinstance(judged(good_tensors()), Admitted)
+
+
 def test_a_nan_behind_the_first_block_is_found(sending: Sending) -> None:
     values = np.zeros(700_001, "<f2")
     values[-1] = np.nan

@@ -193,6 +193,32 @@ def test_a_model_of_other_tensors_is_found(training: Training) -> None:
     assert told(audit(training)) == {(MODELS, "round 1, model of proposal 1")}
 
 
+@pytest.mark.parametrize(
+    ("state", "is_found"),
+    [
+        (("server.m.weight", "server.m.bias"), False),
+        (("server.m.weight",), True),
+        (("server.x.weight", "server.x.bias"), True),
+        (("momentum.weight", "momentum.bias"), True),
+    ],
+)
+def test_a_model_may_have_the_state_of_an_optimiser_and_no_other_tensors(
+    training: Training, state: tuple[str, ...], is_found: bool
+) -> None:
+    """Which of the possible states it has to be is the replay's question."""
+    number = training.open_round()
+    training.send_all(number)
+    model, verdicts = judge(training, number)
+    tensors = tensors_of(1)
+    save_tensors(model, tensors | {name: tensors[name.split(".")[-1]] for name in state})
+    blob = training.blobs.put(model)
+    ledger = training.federation.ledgers["aggregator"]
+    ledger.propose(number, content_digest(model), blob.digest, verdicts)
+    subject = "round 1, model of proposal 1"
+    assert told(audit(training, key=None)) == ({(MODELS, subject)} if is_found else set())
+    assert told(audit(training)) == {(MODELS if is_found else REPLAY, subject)}
+
+
 def test_a_wrong_verdict_is_found_by_the_replay(training: Training) -> None:
     number = training.open_round()
     training.send_all(number)
