@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from chain.addresses import address_order
 from chain.canonical import parse_json
-from chain.errors import InvalidInputError
+from chain.errors import InvalidInputError, LedgerError
 from chain.ledger import LedgerReader
-from chain.types import Outcome, Phase, Reason, Verdict
+from chain.types import Outcome, Phase, Reason, Tally, Verdict
 
 STEP = "quarantine"
 FAULT = 1_000_000  # a strike, in millionths
@@ -246,18 +246,29 @@ def reputation(task: str, history: Sequence[FinalRound], pipeline: str | None) -
 def read_reputation(reader: LedgerReader, task: str) -> Reputation:
     """Read the standing of all hospitals in a task from the ledger.
 
-    The policy is that of its latest round which was not aborted.
+    The policy is that of the task's latest round which was not aborted. What the chain's log shows
+    is held against the ledger's own count, so that a log with gaps is not taken for a clean one.
 
     Raises:
         InvalidInputError: If the ledger has no round of the task.
-        LedgerError: If the chain cannot be read.
+        LedgerError: If the chain cannot be read, or its log and the ledger's count differ.
     """
     numbers = reader.task_rounds(task)
     if not numbers:
         raise InvalidInputError(f"the ledger {reader.address} has no round of the task {task!r}")
     rounds = map(reader.round, reversed(numbers))
     latest = (one.terms.rule for one in rounds if one.phase is not Phase.ABORTED)
-    return reputation(task, verdict_history(reader, task), next(latest, None))
+    found = reputation(task, verdict_history(reader, task), next(latest, None))
+    for one in found.hospitals:
+        tally = reader.tally(task, one.hospital)
+        logged = Tally(one.accepted, one.clipped, one.rejected)
+        if tally != logged:
+            raise LedgerError(
+                f"{one.hospital}: the ledger counts {tally}, its log shows {logged}. Does the "
+                f"chain's node keep logs from block {reader.deployed_at} on? Where a round became "
+                "final just now, ask again"
+            )
+    return found
 
 
 def _name_and_params(step: object) -> tuple[object, object]:

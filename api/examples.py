@@ -15,6 +15,7 @@ from aggregator.queries import (
     VersionEntry,
     WitnessWord,
 )
+from aggregator.reputation import Quarantine, ReasonCount, Reputation, Standing
 from api.schemas import ADDRESS, LEDGER, Json
 from chain.types import (
     AccessGrant,
@@ -171,6 +172,13 @@ def rounds() -> Json:
 def verdicts() -> Json:
     """Return the example of a page of verdicts."""
     return _as_of(Page((_VERDICT_ENTRY,), None))
+
+
+def standings() -> Json:
+    """Return the example of the standing of a task's hospitals."""
+    reasons = (ReasonCount(Outcome.REJECTED, Reason.NOT_A_NUMBER, 4),)
+    shut_out = Standing(_HOSPITAL, 12, 0, 4, reasons, 4_000_000, True, 9)
+    return _as_of(Reputation("lesion", 17, Quarantine(4, 10, 10), (shut_out,)))
 
 
 def provenance() -> Json:

@@ -136,6 +136,25 @@ def verdicts(
     return shown(found, block)
 
 
+@router.get(
+    "/reputation",
+    summary="Tell the standing of a task's hospitals",
+    responses=examples.shown(examples.standings()),
+)
+def standings(
+    server: Server,
+    party: Annotated[Party, admits(*AUDITORS, Role.HOSPITAL)],
+    task: Annotated[str, Query(min_length=1, max_length=64, examples=["lesion"])],
+) -> Json:
+    """Count what became of each hospital's updates in final rounds, and tell who is quarantined.
+
+    By the policy of the task's latest round, null where it has none. `strikes` are in millionths.
+    A hospital sees its own standing.
+    """
+    own = party.address if party.roles == {Role.HOSPITAL} else None
+    return _answer(server, "round of this task", lambda s: queries.standings(s, task, hospital=own))
+
+
 def _answer(
     server: Backend, what: str, question: Callable[[Any], object], cursor: str | None = None
 ) -> Json:

@@ -35,6 +35,7 @@ from chain.types import (
     Role,
     Round,
     RoundTerms,
+    Tally,
     UpdateRecord,
     Verdict,
 )
@@ -263,6 +264,14 @@ class LedgerReader:
         """
         logs = self._round_logs("VerdictRecorded", number, proposal)
         return tuple(structs.verdict(log.args) for log in logs)
+
+    def tally(self, task_name: str, hospital: str) -> Tally:
+        """Ask what became of a hospital's updates in the final rounds of a task.
+
+        The ledger itself counts, so this needs no log. Unknown tasks and hospitals have zeros.
+        """
+        account = checked_address(hospital)
+        return structs.tally(self._ledger.ask("tallyOf", task_id(task_name), account)[0])
 
     def attestations(self, number: int, proposal: int) -> tuple[tuple[str, bytes], ...]:
         """List a proposal's witnesses with their signatures, in the order of the ledger.

@@ -20,6 +20,7 @@ from chain.types import (
     Reason,
     RecordedUpdate,
     RoundTerms,
+    Tally,
     UpdateRecord,
     Verdict,
 )
@@ -177,6 +178,11 @@ def verdict(args: Mapping[str, Any]) -> Verdict:
         threshold=args["threshold"],
         content=args["content"],
     )
+
+
+def tally(found: Mapping[str, Any]) -> Tally:
+    """Read a hospital's tally."""
+    return Tally(found["accepted"], found["clipped"], found["rejected"])
 
 
 def dispute(log: Log) -> Dispute:

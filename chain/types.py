@@ -68,7 +68,15 @@ class Reason(IntEnum):
     COPIED_FROM_PEER = 15
     REPLAYED_UPDATE = 16
     QUARANTINED = 17
+    NORM_OUT_OF_RANGE = 18
+    SIGNS_OUT_OF_CLUSTER = 19
+    DIRECTION_OUT_OF_CLUSTER = 20
+    OUTLYING_PROJECTION = 21
     TRIMMED_BY_RULE = 32
+    CLIPPED_BY_RULE = 33
+    NOT_SELECTED_BY_RULE = 34
+    WEIGHED_DOWN_BY_RULE = 35
+    AGAINST_ROOT_UPDATE = 36
     UNKNOWN = 255
 
     @classmethod
@@ -223,6 +231,15 @@ class Verdict:
     score: int
     threshold: int
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of a hospital's updates in the final rounds of a task, as the ledger counts."""
+
+    accepted: int
+    clipped: int
+    rejected: int
 
 
 @dataclass(frozen=True, slots=True)

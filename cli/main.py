@@ -8,6 +8,7 @@ from cli import aggregator, grants, hospital, index, participants, witness
 from cli.audit import audit
 from cli.demo import demo
 from cli.network import down, status, up
+from cli.reputation import reputation
 
 app = typer.Typer(
     name="fedwitness",
@@ -24,6 +25,7 @@ app.command()(up)
 app.command()(down)
 app.command()(status)
 app.command()(audit)
+app.command()(reputation)
 app.add_typer(hospital.app, name="hospital")
 app.add_typer(aggregator.app, name="aggregator")
 app.add_typer(witness.app, name="witness")

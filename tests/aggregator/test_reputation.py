@@ -21,7 +21,7 @@ from aggregator.reputation import (
     strikes_of,
     verdict_history,
 )
-from chain.errors import ContractRevertedError, InvalidInputError
+from chain.errors import ContractRevertedError, InvalidInputError, LedgerError
 from chain.types import Outcome, Phase, Reason, Role, Verdict
 from tests.federation import HOSPITALS, TASK, WITNESSES, Federation, digest
 
@@ -395,6 +395,22 @@ def test_nobody_changes_the_policy_of_a_round_that_is_open(federation: Federatio
     with pytest.raises(ContractRevertedError, match="RoundActive"):
         steward.open_round(lax)
     assert quarantine_of(federation.reader.round(number).terms.rule) == TWO_OF_THREE
+
+
+def test_a_log_with_gaps_is_not_taken_for_a_clean_one(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(federation, FAULTY)
+    whole = federation.reader.verdicts
+    address = federation.address(OFFENDER)
+
+    def embellished(number: int, proposal: int) -> tuple[Verdict, ...]:
+        kept = verdict(KEPT, address)
+        return tuple(kept if v.hospital == address else v for v in whole(number, proposal))
+
+    monkeypatch.setattr(federation.reader, "verdicts", embellished)
+    with pytest.raises(LedgerError, match="keep logs"):
+        read_reputation(federation.reader, TASK)
 
 
 def test_a_task_that_the_ledger_does_not_have_has_no_reputation(federation: Federation) -> None:

@@ -187,6 +187,11 @@ def test_a_round_is_followed_from_upload_to_provenance(
     others = f"/v1/hospitals/{federation.address(HOSPITALS[1])}/history"
     assert server.http.get(others, headers=session).status_code == 403
     assert server.http.get("/v1/verdicts", headers=session).status_code == 403
+    wait_for(
+        lambda: server.http.get("/v1/rounds?phase=FINAL", headers=session).json()["entries"] != []
+    )
+    own = server.http.get(f"/v1/reputation?task={TASK}", headers=session).json()
+    assert [one["hospital"] for one in own["hospitals"]] == [hospital]
 
     session = signed_in(server, federation, "auditor")
     head = federation.reader.head().number
@@ -204,6 +209,9 @@ def test_a_round_is_followed_from_upload_to_provenance(
     assert second["cursor"] is None
     found = [verdict["hospital"] for verdict in first["entries"] + second["entries"]]
     assert sorted(found) == sorted(map(federation.address, HOSPITALS))
+    standings = ask(f"/v1/reputation?task={TASK}")
+    assert (standings["rounds"], standings["policy"]) == (1, None)
+    assert [one["accepted"] for one in standings["hospitals"]] == [1] * len(HOSPITALS)
     version = to_hex(federation.versions[HOSPITALS[0]])
     used = ask(f"/v1/datasets/{version}/history")
     assert used["uses"]["entries"][0]["hospital"] == hospital
@@ -213,6 +221,7 @@ def test_a_round_is_followed_from_upload_to_provenance(
         f"/v1/datasets/{to_hex(bytes(32))}/history",
         f"/v1/hospitals/{federation.deployment.ledger}/history",
         "/v1/rounds/999/history",
+        "/v1/reputation?task=another",
     )
     for path in missing:
         assert server.http.get(path, headers=session).status_code == 404, path
@@ -220,6 +229,8 @@ def test_a_round_is_followed_from_upload_to_provenance(
     for cursor in forged:
         path = f"/v1/verdicts?cursor={cursor}"
         assert server.http.get(path, headers=session).status_code == 422, cursor
+    for wrong in ("", "?task=", f"?task={'x' * 65}"):
+        assert server.http.get(f"/v1/reputation{wrong}", headers=session).status_code == 422, wrong
     for wrong in ("outcome=BEST", "reason=WHIM", "hospital=0x12", "round=0", "limit=201"):
         path = f"/v1/verdicts?{wrong}"
         assert server.http.get(path, headers=session).status_code == 422, wrong

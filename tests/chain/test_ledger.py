@@ -23,7 +23,7 @@ from chain.membership import ROLE_IDS
 from chain.merkle import image_leaves, merkle_proof, merkle_root, verdicts_root
 from chain.rpc import RawLog
 from chain.signing import update_struct_hash
-from chain.types import DatasetState, Outcome, Phase, Purpose, Reason, Role
+from chain.types import DatasetState, Outcome, Phase, Purpose, Reason, Role, Tally
 from tests.federation import (
     HOSPITALS,
     IMAGES,
@@ -144,6 +144,22 @@ def test_verdicts_read_back_have_the_root_that_the_ledger_computed(federation: F
     assert proposal is not None
     assert federation.reader.verdicts(number, proposal.number) == verdicts
     assert proposal.verdicts == verdicts_root(number, verdicts)
+
+
+def test_the_ledger_counts_what_became_of_a_hospitals_updates(federation: Federation) -> None:
+    number = federation.open_round()
+    federation.record_all(number)
+    first, *others = federation.verdicts()
+    rejected = replace(first, outcome=Outcome.REJECTED, reason=Reason.NOT_A_NUMBER)
+    verdicts = (rejected, *others)
+    federation.ledgers["aggregator"].propose(number, digest("model"), digest("blob"), verdicts)
+    reader = federation.reader
+    assert reader.tally(TASK, first.hospital) == Tally(0, 0, 0)
+    for witness in WITNESSES:
+        federation.attest(number, witness)
+    assert reader.tally(TASK, first.hospital) == Tally(0, 0, 1)
+    assert reader.tally(TASK, others[0].hospital) == Tally(1, 0, 0)
+    assert reader.tally("another", first.hospital) == Tally(0, 0, 0)
 
 
 def test_a_reason_that_the_protocol_does_not_know_reads_as_unknown(federation: Federation) -> None:
