@@ -33,6 +33,7 @@ from chain.errors import (
 from chain.files import pieces, replacing
 from chain.keystore import Identity
 from chain.signing import recover_update_signer, sign_update
+from chain.tensors import Schema
 from chain.types import Phase, Round, UpdateRecord
 from chain.wire import from_hex, from_json_dict, to_hex, to_json_dict
 from node.answers import OpenRound, UpdateStatus, UploadStatus
@@ -312,11 +313,7 @@ def _check_suits(hospital: Hospital, found: Round) -> None:
             f"round {found.number} takes no updates: it is {found.phase.name} and its deadline is "
             f"{terms.deadline}; take part in the task's next round"
         )
-    if terms.schema != schema_of(terms.task).digest():
-        raise InvalidInputError(
-            f"round {found.number}: expected the schema of this version's {terms.task}, found "
-            f"{to_hex(terms.schema)}; another version of the software opened it"
-        )
+    _schema_of_base(found)
     if terms.purpose not in data.purposes:
         raise InvalidInputError(
             f"round {found.number} serves purpose DUO:{terms.purpose:07d}, which data set "
@@ -329,6 +326,18 @@ def _check_suits(hospital: Hospital, found: Round) -> None:
         )
 
 
+def _schema_of_base(found: Round) -> Schema:
+    """Return the schema of a round's base model: its task's, perhaps with an optimiser's state."""
+    terms = found.terms
+    for schema in schema_of(terms.task).models():
+        if schema.digest() == terms.schema:
+            return schema
+    raise InvalidInputError(
+        f"round {found.number}: expected the schema of this version's {terms.task}, found "
+        f"{to_hex(terms.schema)}; another version of the software opened it"
+    )
+
+
 def _takes_updates(found: Round) -> bool:
     open_now = found.phase in {Phase.OPEN, Phase.COLLECTING}
     return open_now and found.terms.deadline >= time.time()
@@ -337,7 +346,7 @@ def _takes_updates(found: Round) -> bool:
 def _base_model(hospital: Hospital, opened: OpenRound, folder: Path) -> Path:
     path, terms = folder / "base.safetensors", opened.round.terms
     if not path.exists():
-        size = schema_of(terms.task).file_size()
+        size = _schema_of_base(opened.round).file_size()
         hospital.client.fetch_model(terms.base_model, terms.base_blob, path, size)
     return path
 

@@ -61,7 +61,7 @@ class TrainingReport:
 
 
 def schema_of(task_name: str) -> Schema:
-    """Return the schema of a task's models.
+    """Return the schema of a task's updates, and of its models but for a server optimiser's state.
 
     Raises:
         InvalidInputError: If there is no such task.
@@ -100,7 +100,7 @@ def train(
 
     Args:
         task_name: A key of `node.tasks.TASKS`.
-        base: Canonical tensor file of the task's schema.
+        base: Canonical tensor file of the task's schema, with a server optimiser's state or not.
         images: Of shape (n, height, width).
         labels: int64 of shape (n,).
         out: Canonical tensor file that is written; after an error it is as it was.
@@ -264,17 +264,23 @@ def _shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 
 def _load(task: Task, path: Path) -> nn.Module:
-    """Build a task's model with the weights of a canonical tensor file."""
+    """Build a task's model with the weights of a canonical tensor file.
+
+    What a server optimiser keeps in the file is left out (docs/protocol.md, 3.2).
+    """
     with torch.random.fork_rng(devices=[]):
         model = task.model()
     expected = schema_of_tensors(_arrays(model))
     with open_tensors(path) as file:
-        if file.schema != expected:
+        found = file.schema.trained()
+        if found != expected:
             raise InvalidInputError(
                 f"{path.name}: expected a model of task {task.name} (schema "
-                f"{expected.digest().hex()}), found schema {file.schema.digest().hex()}"
+                f"{expected.digest().hex()}), found schema {found.digest().hex()}"
             )
-        weights = {name: torch.from_numpy(array.copy()) for name, array in file.arrays.items()}
+        weights = {
+            spec.name: torch.from_numpy(file.arrays[spec.name].copy()) for spec in found.tensors
+        }
     if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
         raise InvalidInputError(f"{path.name}: expected a model of finite numbers, found others")
     model.load_state_dict(weights)

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from chain.cid import blob_cid
-from chain.digests import update_digest
+from chain.digests import content_digest, update_digest
 from chain.envelope import EnvelopeContext, open_envelope
 from chain.errors import (
     DigestMismatchError,
@@ -19,7 +19,8 @@ from chain.errors import (
     VerificationError,
 )
 from chain.signing import recover_update_signer
-from chain.tensors import open_tensors
+from chain.tensors import open_tensors, tensor_bytes
+from chain.tensors import schema_of as schema_of_tensors
 from chain.types import Phase, Round, RoundTerms
 from node.hospital import (
     STEPS,
@@ -94,6 +95,39 @@ def test_a_round_from_its_opening_to_the_record(
     assert record.update == update_digest(CHAIN_ID, LEDGER, 1, record.hospital, content)
     with open_tensors(tmp_path / "opened") as file:
         assert file.schema == schema_of("pneumonia-2d")
+
+
+def serve_base_with_state(server: FakeServer, folder: Path, kinds: tuple[str, ...]) -> None:
+    """Let the round start from a model as a server optimiser leaves it."""
+    (model,) = server.models.values()
+    (folder / "bare").write_bytes(model)
+    with open_tensors(folder / "bare") as file:
+        tensors = dict(file.arrays)
+        for name, array in file.arrays.items():
+            tensors |= {f"server.{kind}.{name}": array for kind in kinds}
+    base, schema = tensor_bytes(tensors), schema_of_tensors(tensors).digest()
+    cid = blob_cid([base])
+    server.models = {str(cid): base}
+    with_terms(server, base_model=content_digest(base), base_blob=cid.digest, schema=schema)
+
+
+@pytest.mark.parametrize("kinds", [("m",), ("v",), ("m", "v")])
+def test_a_base_model_with_an_optimisers_state_is_trained_without_it(
+    hospital: Hospital, server: FakeServer, tmp_path: Path, kinds: tuple[str, ...]
+) -> None:
+    serve_base_with_state(server, tmp_path, kinds)
+    take_part(hospital, 1)
+    with open_tensors(folder_of(hospital) / "update.safetensors") as file:
+        assert file.schema == schema_of("pneumonia-2d")
+
+
+def test_a_base_model_with_other_tensors_for_the_server_is_refused_before_any_work(
+    hospital: Hospital, server: FakeServer, tmp_path: Path
+) -> None:
+    serve_base_with_state(server, tmp_path, ("junk",))
+    with pytest.raises(InvalidInputError, match="another version of the software"):
+        take_part(hospital, 1)
+    assert files_of(hospital) == {}
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -142,6 +142,25 @@ def changed(base: Path, factor: float) -> Path:
     return path
 
 
+def test_a_server_optimisers_state_in_the_base_changes_nothing(base: Path, tmp_path: Path) -> None:
+    images, labels = bright_squares(8)
+    bare = train(TASK, base, images, labels, tmp_path / "1", seed=1, epochs=1)
+    with open_tensors(base) as file:
+        state = {f"server.m.{name}": array + np.inf for name, array in file.arrays.items()}
+        save_tensors(tmp_path / "stateful", {**file.arrays, **state})
+    with_state = train(TASK, tmp_path / "stateful", images, labels, tmp_path / "2", 1, epochs=1)
+    assert with_state.content == bare.content
+    assert evaluate(TASK, tmp_path / "stateful", images, labels) == evaluate(
+        TASK, base, images, labels
+    )
+
+
+def test_a_base_model_of_state_alone_is_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "state", {"server.m.w": np.zeros(3, np.float32)})
+    with pytest.raises(InvalidInputError, match="expected a tensor to train"):
+        train(TASK, tmp_path / "state", *bright_squares(4), tmp_path / "u", seed=1)
+
+
 def test_a_loss_that_is_not_finite_stops_training(base: Path, tmp_path: Path) -> None:
     images, labels = bright_squares(8)
     with pytest.raises(InvalidInputError, match="training stopped in epoch 1"):
