@@ -43,7 +43,8 @@ def poisoned(base: Path, honest: Path, out: Path) -> None:
             step = end.arrays[key].astype(np.float64) - before
             return (before - POISON_STRENGTH * step).astype(start.arrays[key].dtype)
 
-        save_tensors(out, {key: opposite(key) for key in start.arrays})
+        # The base model may hold a server optimiser's state, which no update has.
+        save_tensors(out, {key: opposite(key) for key in end.arrays})
 
 
 def refused_by_contract(scene: Scene, cheat: str, record: UpdateRecord, signer: str) -> str:

@@ -75,10 +75,11 @@ class Scene:
         return record, envelope
 
     def changed_base(self, name: str, change: Callable[[str, Array], Array]) -> Path:
-        """Write the base model with every tensor changed."""
+        """Write the base model's trained part with every tensor changed."""
         path = self.folder / f"{name}.safetensors"
         with open_tensors(self.base) as file:
-            save_tensors(path, {key: change(key, value) for key, value in file.arrays.items()})
+            keys = [spec.name for spec in file.schema.trained().tensors]
+            save_tensors(path, {key: change(key, file.arrays[key]) for key in keys})
         return path
 
     def leak(self, victim: str, number: int) -> Path:
