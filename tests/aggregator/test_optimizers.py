@@ -18,10 +18,9 @@ from aggregator.optimizers import (
     fed_adam,
     fed_avg_m,
     fed_yogi,
-    parse_optimizer,
     read_optimizer,
 )
-from aggregator.rules import BLOCK
+from chain.canonical import canonical_json, parse_json
 from chain.digests import content_digest
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.tensors import Array, open_tensors, save_tensors, schema_of, tensor_bytes
@@ -29,6 +28,7 @@ from chain.tensors import Array, open_tensors, save_tensors, schema_of, tensor_b
 Tensors = dict[str, Array]
 CODES = {"<f8": "<d", "<f4": "<f", "<f2": "<e"}
 STATE_OF = {"<f8": "<f8", "<f4": "<f4", "<f2": "<f4"}
+LONG = (1 << 15) + 77  # coordinates: more than are computed at once, and no multiple of that
 VECTORS = Path(__file__).parents[1] / "vectors" / "optimizers.json"
 
 AVG_M = fed_avg_m(700_000, 900_000)
@@ -198,7 +198,7 @@ def test_yogi_forgets_a_large_second_moment_more_slowly_than_adam(tmp_path: Path
 def large_model(seed: int) -> Tensors:
     """Tensors of several dtypes that no block boundary divides evenly."""
     generator = np.random.default_rng(seed)
-    shapes = {"wide": ("<f8", (3, 5)), "long": ("<f4", (2 * BLOCK + 77,)), "half": ("<f2", (101,))}
+    shapes = {"wide": ("<f8", (3, 5)), "long": ("<f4", (LONG,)), "half": ("<f2", (101,))}
     return {
         name: generator.standard_normal(shape).astype(dtype)
         for name, (dtype, shape) in shapes.items()
@@ -216,13 +216,17 @@ def test_threads_change_no_bit(optimizer: Optimizer, tmp_path: Path) -> None:
 
 
 @named
-def test_blocks_change_no_bit(
-    optimizer: Optimizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = tensors_of(step(optimizer, large_model(1), large_model(2), tmp_path), tmp_path)
-    whole = step(optimizer, base, large_model(3), tmp_path)
-    monkeypatch.setattr("aggregator.optimizers.BLOCK", 7)
-    assert step(optimizer, base, large_model(3), tmp_path) == whole
+def test_a_long_tensor_becomes_what_its_pieces_become(optimizer: Optimizer, tmp_path: Path) -> None:
+    def cut(tensors: Tensors) -> Tensors:
+        values = tensors["long"]
+        return {f"{at:06}": values[at : at + 1000] for at in range(0, LONG, 1000)}
+
+    whole, pieces = large_model(1), cut(large_model(1))
+    for seed in (2, 3):
+        whole = tensors_of(step(optimizer, whole, large_model(seed), tmp_path), tmp_path)
+        pieces = tensors_of(step(optimizer, pieces, cut(large_model(seed)), tmp_path), tmp_path)
+    joined = np.concatenate([pieces[name] for name in sorted(cut(whole))])
+    assert np.array_equal(joined, whole["long"])
 
 
 @named
@@ -358,7 +362,7 @@ def test_a_negative_zero_counts_as_zero(tmp_path: Path) -> None:
 
 def golden_cases(folder: Path) -> dict[str, str]:
     """Digests of models after three rounds on fixed values, which any NumPy builds alike."""
-    steps = np.arange(4 * (BLOCK + 5), dtype=np.float64).reshape(4, -1)
+    steps = np.arange(4 * ((1 << 14) + 5), dtype=np.float64).reshape(4, -1)
     models: list[Tensors] = [
         {
             "a": ((row * 7) % 1013 / 1024 - 0.5).astype("<f4"),
@@ -381,16 +385,20 @@ def test_models_are_those_of_the_golden_vectors(tmp_path: Path) -> None:
     assert golden_cases(tmp_path) == json.loads(VECTORS.read_text())
 
 
+def read(text: str) -> Optimizer:
+    return read_optimizer(parse_json(text.encode(), 1024))
+
+
 @named
 def test_an_optimiser_is_read_back_from_its_json(optimizer: Optimizer) -> None:
-    assert parse_optimizer(optimizer.to_json()) == optimizer
+    assert read(optimizer.to_json()) == optimizer
     assert read_optimizer(optimizer.to_dict()) == optimizer
-    assert optimizer != parse_optimizer(fed_avg_m(1, 1).to_json())
+    assert optimizer != read(fed_avg_m(1, 1).to_json())
 
 
 def test_an_optimisers_json_is_canonical() -> None:
     text = '{"name":"fed_avg_m","params":{"learning_rate":700000,"momentum":900000}}'
-    assert AVG_M.to_json() == text
+    assert AVG_M.to_json() == text == canonical_json(AVG_M.to_dict()).decode()
 
 
 def test_parameters_cannot_be_changed_afterwards() -> None:
@@ -429,22 +437,20 @@ def test_parameters_cannot_be_changed_afterwards() -> None:
         '{"name":"fed_yogi","params":{"beta1":1000000,"beta2":0,"learning_rate":1,"tau":1}}',
         '{"name":"fed_sgd","params":{}}',
         '{"name":1,"params":{}}',
-        '{"name": "fed_adagrad","params":{"learning_rate":1,"tau":1}}',
-        '{"name":"fed_adagrad","params":{"tau":1,"learning_rate":1}}',
         '{"name":"fed_adagrad","params":{"learning_rate":1,"tau":1,"tau":1}}',
         '{"name":"' + "x" * 1024 + '","params":{}}',
     ],
 )
 def test_any_other_text_is_no_optimiser(text: str) -> None:
     with pytest.raises(InvalidInputError):
-        parse_optimizer(text)
+        read(text)
 
 
 def test_the_bounds_themselves_are_taken() -> None:
     least = fed_adam(1, 0, 0, 1)
     most = fed_yogi(10**9, 999_999, 999_999, 10**9)
-    assert parse_optimizer(least.to_json()) == least
-    assert parse_optimizer(most.to_json()) == most
+    assert read(least.to_json()) == least
+    assert read(most.to_json()) == most
 
 
 def test_a_value_of_another_kind_is_no_optimiser() -> None:
