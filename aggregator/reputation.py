@@ -23,8 +23,11 @@ FLAG = 500_000
 # BLOB_DIGEST_MISMATCH, where the IPFS node may be at fault, and COPIED_FROM_PEER, where the ledger
 # tells which of two came first but not which of two is the copy.
 FAULTS = frozenset(map(Reason, (*range(3, 15), 16)))
-SCREENS = range(18, 32)
-RULES = range(32, 64)
+# A statistic, but one that other data hardly move: whoever scales its update leaves the range.
+FLAGS = frozenset({Reason.NORM_OUT_OF_RANGE})
+# What screens and rules leave out because others are more alike. Of any cohort they leave out
+# somebody, and most often the hospital that is different.
+COMPARISONS = range(Reason.NORM_OUT_OF_RANGE + 1, 64)
 
 GREATEST = 1_000  # of any of a policy's parameters
 _MAX_PIPELINE = 1_024  # bytes, the ledger's bound on a round's rule
@@ -146,17 +149,16 @@ def strikes_of(verdict: Verdict) -> int | None:
     """Weigh what a verdict says about its hospital.
 
     Returns:
-        In millionths: 1,000,000 for a fault that the update's own bytes prove; 500,000 for an
-        update that a screen rejected, since a statistic may hit one that is merely different; 0
-        for one that came as far as the rule, whatever the rule made of it. None where the verdict
-        says nothing: such a record takes no place in the window, so that nobody can push strikes
-        out of it with records that cost no work.
+        In millionths: 1,000,000 for a fault that the update's own bytes prove; 500,000 for a norm
+        out of range, which by chance an honest one may have; 0 for an update that was compared
+        with the others, whatever came of it. None where the verdict says nothing: such a record
+        takes no place in the window, so that nobody pushes strikes out of it by sending nothing.
     """
-    if verdict.outcome is not Outcome.REJECTED or verdict.reason in RULES:
+    if verdict.outcome is not Outcome.REJECTED or verdict.reason in COMPARISONS:
         return 0
     if verdict.reason in FAULTS:
         return FAULT
-    return FLAG if verdict.reason in SCREENS else None
+    return FLAG if verdict.reason in FLAGS else None
 
 
 def standings(history: Sequence[FinalRound], policy: Quarantine | None) -> dict[str, Standing]:
