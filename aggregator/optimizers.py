@@ -21,11 +21,14 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from aggregator.rules import BLOCK, MAX_RULE, MILLION, Doubles, _new_tensors
-from chain.canonical import canonical_json, parse_json
+from aggregator.cohort import new_tensors
+from aggregator.judgement import MILLION
+from aggregator.kernels import Doubles
+from chain.canonical import canonical_json
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.tensors import Array, Schema, TensorFile, state_name
 
+_BLOCK = 1 << 14  # coordinates
 _RATES = range(1, 1_000_000_001)  # millionths: learning rates and tau
 _SHARES = range(MILLION)  # millionths: momenta
 
@@ -156,20 +159,6 @@ def fed_yogi(learning_rate: int, beta1: int, beta2: int, tau: int) -> Optimizer:
     return Optimizer("fed_yogi", _adaptive(learning_rate, beta1, beta2, tau))
 
 
-def parse_optimizer(text: str | bytes) -> Optimizer:
-    """Read an optimiser from canonical JSON.
-
-    Raises:
-        InvalidInputError: If it is not canonical JSON, or no optimiser.
-    """
-    data = text.encode() if isinstance(text, str) else text
-    value = parse_json(data, MAX_RULE)
-    if canonical_json(value) != data:
-        message = f"the optimiser is not in canonical JSON (RFC 8785): {data!r}"
-        raise InvalidInputError(message)
-    return read_optimizer(value)
-
-
 def read_optimizer(value: object) -> Optimizer:
     """Read an optimiser from a value of JSON, such as a member of a pipeline.
 
@@ -220,7 +209,7 @@ def apply(
         message = f"{optimizer.name} cannot keep its state in this model: {error}"
         raise UnfitRoundError(message) from error
     remembers = base.schema == schema
-    with _new_tensors(out, schema) as model, ThreadPoolExecutor(threads) as pool:
+    with new_tensors(out, schema) as model, ThreadPoolExecutor(threads) as pool:
         step = partial(_step_block, optimizer, base, aggregate, model, remembers)
         if not all(list(pool.map(step, _blocks(trained)))):
             message = (
@@ -319,13 +308,13 @@ def _doubles(values: Array) -> Doubles:
 
 def _blocks(trained: Schema) -> Iterator[tuple[str, int]]:
     for spec in trained.tensors:
-        for start in range(0, math.prod(spec.shape), BLOCK):
+        for start in range(0, math.prod(spec.shape), _BLOCK):
             yield spec.name, start
 
 
 def _cut(tensors: TensorFile, name: str, start: int) -> Array:
     """Return one block of a tensor, flattened row by row, as a view."""
-    return tensors.arrays[name].reshape(-1)[start : start + BLOCK]
+    return tensors.arrays[name].reshape(-1)[start : start + _BLOCK]
 
 
 @dataclass(frozen=True, slots=True)

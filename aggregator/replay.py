@@ -15,15 +15,18 @@ from time import perf_counter
 from typing import TypeAlias
 
 from aggregator.admission import NO_CONTENT, AdmissionTerms, Admitted, admit
-from aggregator.rules import KEPT, Judgement, Rule, parse_rule
+from aggregator.cohort import Member
+from aggregator.judgement import KEPT, Judgement
+from aggregator.pipeline import Pipeline, parse_pipeline
+from aggregator.reputation import Quarantine, standings, verdict_history
 from chain.addresses import address_order
 from chain.blobs import BlobStore
 from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import DigestMismatchError, UnfitRoundError
 from chain.ledger import LedgerReader
-from chain.tensors import Schema, open_tensors, open_trained, trained_content
-from chain.types import Phase, Round, RoundTerms, UpdateRecord, Verdict
+from chain.tensors import Schema, open_tensors, trained_content
+from chain.types import Outcome, Phase, Reason, Round, RoundTerms, UpdateRecord, Verdict
 
 # The ledger bounds no model's size, so the reader does.
 MAX_MODEL = 1 << 36  # bytes
@@ -97,6 +100,7 @@ def judge_and_aggregate(
     """
     clock = _Clock()
     round_ = reader.round(round_number)
+    pipeline = parse_pipeline(round_.terms.rule)
     with clock.measure("fetch"):
         base = fetch_base_model(blobs, round_.terms, private_folder(workdir))
     with open_tensors(base) as tensors:
@@ -122,9 +126,12 @@ def judge_and_aggregate(
                 )
 
             judged = _judge_in_order(records, judge, progress)
+            quarantined = _quarantined(reader, round_, pipeline.quarantine)
         progress(Progress("aggregate", 0, 1))
         with clock.measure("aggregate"):
-            verdicts = _aggregate(round_.terms, base, judged, target, threads)
+            verdicts = _aggregate(
+                pipeline, round_.terms, base, judged, quarantined, target, threads
+            )
             digest = content_digest(target)
         with open_tensors(target) as model:
             schema = model.schema
@@ -229,41 +236,73 @@ def _judge_in_order(
     return judged
 
 
+def _quarantined(
+    reader: LedgerReader, round_: Round, policy: Quarantine | None
+) -> Mapping[str, Judgement]:
+    """Return the judgement of each hospital that is quarantined in this round."""
+    if policy is None:
+        return {}
+    history = verdict_history(reader, round_.terms.task, round_.number)
+    return {
+        hospital: Judgement(
+            Outcome.REJECTED, Reason.QUARANTINED, standing.strikes, policy.threshold
+        )
+        for hospital, standing in standings(history, policy).items()
+        if standing.quarantined
+    }
+
+
 def _aggregate(
+    pipeline: Pipeline,
     terms: RoundTerms,
     base: Path,
     judged: Sequence[Admitted | Verdict],
+    quarantined: Mapping[str, Judgement],
     target: Path,
     threads: int,
 ) -> tuple[Verdict, ...]:
     """Write the model and return all verdicts, ascending by hospital."""
-    rule = parse_rule(terms.rule)
     admitted = sorted(
         (one for one in judged if isinstance(one, Admitted)),
         key=lambda one: address_order(one.record.hospital),
     )
     rejected = [one for one in judged if isinstance(one, Verdict)]
-    least = max(terms.min_updates, rule.least_updates)
-    if len(admitted) < least:
-        message = f"expected at least {least} admitted updates, found {len(admitted)}"
-        raise UnfitRoundError(message, _verdicts(rejected, admitted, [KEPT] * len(admitted)))
+    judgements = [quarantined.get(one.record.hospital, KEPT) for one in admitted]
+    welcome = [i for i, one in enumerate(admitted) if one.record.hospital not in quarantined]
     try:
-        judgements = _apply(rule, base, admitted, target, threads)
+        _require_kept(terms, judgements)
+        aggregated = _apply(pipeline, base, [admitted[i] for i in welcome], target, threads)
+        for i, judgement in zip(welcome, aggregated, strict=True):
+            judgements[i] = judgement
+        _require_kept(terms, judgements)
     except UnfitRoundError as error:
-        verdicts = _verdicts(rejected, admitted, [KEPT] * len(admitted))
+        verdicts = _verdicts(rejected, admitted, judgements)
         raise UnfitRoundError(str(error), verdicts) from error
     return _verdicts(rejected, admitted, judgements)
 
 
+def _require_kept(terms: RoundTerms, judgements: Iterable[Judgement]) -> None:
+    kept = sum(one.outcome is not Outcome.REJECTED for one in judgements)
+    if kept < terms.min_updates:
+        message = f"expected at least {terms.min_updates} admitted updates, found {kept}"
+        raise UnfitRoundError(message)
+
+
 def _apply(
-    rule: Rule, base: Path, admitted: Sequence[Admitted], target: Path, threads: int
+    pipeline: Pipeline, base: Path, admitted: Sequence[Admitted], target: Path, threads: int
 ) -> Sequence[Judgement]:
     with ExitStack() as stack:
-        whole = stack.enter_context(open_tensors(base))
-        model = stack.enter_context(open_trained(whole, base.with_suffix(".trained")))
-        updates = [stack.enter_context(open_tensors(one.path)) for one in admitted]
-        weights = [one.record.examples for one in admitted]
-        return rule.aggregate(model, updates, weights, target, threads)
+        model = stack.enter_context(open_tensors(base))
+        members = [
+            Member(
+                one.record.hospital,
+                one.record.examples,
+                one.content,
+                stack.enter_context(open_tensors(one.path)),
+            )
+            for one in admitted
+        ]
+        return pipeline.aggregate(model, members, target, threads)
 
 
 def _verdicts(

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
+from aggregator.pipeline import parse_pipeline
 from aggregator.replay import (
     MAX_MODEL,
     ProgressCallback,
@@ -21,7 +22,6 @@ from aggregator.replay import (
     private_folder,
     unheard,
 )
-from aggregator.rules import parse_rule
 from aggregator.settings import AggregatorSettings
 from chain.addresses import address_order
 from chain.blobs import BlobStore
@@ -86,7 +86,7 @@ class RoundPlan:
     Args:
         task: The task's name.
         purpose: Number of the Data Use Ontology term.
-        rule: The rule in canonical JSON.
+        rule: The pipeline in canonical JSON.
         min_updates: How many updates must be kept.
         max_updates: How many records end the collecting.
         quorum: How many equal attestations make a round final.
@@ -111,18 +111,13 @@ def open_round(ledger: Ledger, blobs: BlobStore, plan: RoundPlan, genesis: Path 
         The round's number.
 
     Raises:
-        InvalidInputError: If the rule is malformed or needs more updates than the round's least
-            number, or there is neither a final model nor a genesis, or it has nothing to train.
+        InvalidInputError: If the pipeline is malformed or needs more updates than the round is
+            content with, or there is neither a final model nor a genesis, or nothing to train.
         BlobUnavailableError: If the final model cannot be had.
         VerificationError: If the blob store hands over other bytes.
         ContractRevertedError: If the ledger refuses the terms, such as while a round is active.
     """
-    rule = parse_rule(plan.rule)
-    if rule.least_updates > plan.min_updates:
-        raise InvalidInputError(
-            f"the rule {plan.rule} needs at least {rule.least_updates} updates, but the round "
-            f"would be content with {plan.min_updates}: raise the least number of updates"
-        )
+    _require_safe(plan)
     model, blob, schema = _base_model(ledger, blobs, plan.task, genesis)
     return ledger.open_round(
         RoundTerms(
@@ -139,6 +134,20 @@ def open_round(ledger: Ledger, blobs: BlobStore, plan: RoundPlan, genesis: Path 
             witnesses=tuple(sorted(plan.witnesses, key=address_order)),
         )
     )
+
+
+def _require_safe(plan: RoundPlan) -> None:
+    pipeline = parse_pipeline(plan.rule)
+    if pipeline.least_kept > plan.min_updates:
+        raise InvalidInputError(
+            f"the pipeline {plan.rule} needs at least {pipeline.least_kept} updates, but the round "
+            f"would be content with {plan.min_updates}: raise the least number of updates"
+        )
+    if pipeline.least_admitted > plan.max_updates:
+        raise InvalidInputError(
+            f"the pipeline {plan.rule} needs at least {pipeline.least_admitted} updates for its "
+            f"screens to pass enough, but the round takes {plan.max_updates} at most"
+        )
 
 
 def advance(

@@ -1,56 +1,77 @@
-"""Aggregation rules whose result is the same to the bit on any machine (docs/protocol.md, 9).
+"""Aggregation rules: from updates to a model (docs/protocol.md, section 9.6).
 
-A rule reads the admitted updates block by block. What it computes for a coordinate depends on
-nothing but that coordinate's values in the canonical order of the updates, so neither the number of
-threads nor the order in which blocks are done can change a bit. NumPy's `add`, `multiply` and
-`divide` are single IEEE 754 operations for each element; a sum over hospitals is therefore a loop
-of such calls, and never `np.sum`, which adds pairwise.
+A rule is a function of its parameters that returns a `Rule`. What it decides follows from the
+updates' dot products; the parameters of the models are touched once, by the pass that writes the
+result. So a rule says what to write, an `Average` or a `Ranking`, and never reads a model. A rule
+does not reject: an update that it gives less than full weight, be it none at all, is clipped.
 """
 
-import mmap
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from decimal import Context, Decimal
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from aggregator.sorting import sort_rows
-from chain.canonical import canonical_json, parse_json
+from aggregator.blend import (
+    Blend,
+    cosines,
+    lower_median,
+    multiply,
+    norms,
+    ratio,
+    smallest,
+    squared_distances,
+)
+from aggregator.cohort import Ranks
+from aggregator.judgement import KEPT, MILLION, Judgement, accepted, clipped
+from aggregator.kernels import Doubles
+from aggregator.params import integer
 from chain.errors import InvalidInputError, UnfitRoundError
-from chain.files import replacing
-from chain.tensors import Array, Schema, TensorFile
-from chain.types import Outcome, Reason
+from chain.types import Reason
 
-# A block of 10 float32 updates, sorted in place, still fits into a core's second-level cache.
-BLOCK = 16_384  # coordinates
-MAX_RULE = 1_024  # bytes of JSON, the contract's bound
-MILLION = 1_000_000
-TRIM_THRESHOLD = 900_000  # millionths of all coordinates
-
-Doubles: TypeAlias = npt.NDArray[np.float64]
+TRIM_THRESHOLD = 0.9  # of all coordinates
+_FAR = 10.0  # in median distances: so far out an update has a tenth of a usual one's influence
+_WEAK = 0.1  # of the greatest weight
+_SMOOTHING = 1e-6  # of distances in the geometric median
+_MOST_FAULTY = 63
+_MOST_NAME = 128  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What a rule says of one update. ``score`` and ``threshold`` are in millionths."""
+class Average:
+    """The weighted mean of the rows, and of the base model with `base` for a weight.
 
-    outcome: Outcome
-    reason: Reason
-    score: int
-    threshold: int
+    Args:
+        weights: float64 (m,).
+        judgements: One for each row.
+        base: The base model's weight.
+    """
+
+    weights: Doubles
+    judgements: Sequence[Judgement]
+    base: float = 0.0
 
 
-KEPT = Judgement(Outcome.ACCEPTED, Reason.NONE, 0, 0)
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The mean of some of each coordinate's sorted values.
 
-Aggregate: TypeAlias = Callable[
-    [TensorFile, Sequence[TensorFile], Sequence[int], Path, int], tuple[Judgement, ...]
-]
+    A row is judged by the share of coordinates in which it lies outside the band.
+
+    Args:
+        rows: The rows that are sorted, ascending.
+        ranks: Which of their sorted values are averaged.
+        judgements: One for each row of the blend; those of `rows` are judged anew.
+    """
+
+    rows: tuple[int, ...]
+    ranks: Ranks
+    judgements: Sequence[Judgement]
+
+
+Combination: TypeAlias = Average | Ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,191 +81,336 @@ class Rule:
     Args:
         name: What it is called on the ledger.
         params: Its parameters by name.
-        least_updates: How many admitted updates it needs.
-        aggregate: Called with the base model, the admitted updates ascending by hospital address,
-            their weights, the path of the model to write and the number of threads; returns a
-            judgement for each update. Raises `UnfitRoundError` where there are too few updates or
-            a result is not finite; the file at the path is then of no use.
+        least: How many rows it needs.
+        combine: Called with that many rows or more, tells what is to be written. Raises
+            `UnfitRoundError` where they make no model.
     """
 
     name: str
-    params: Mapping[str, int]
-    least_updates: int
-    aggregate: Aggregate
-
-    def to_json(self) -> str:
-        """Return the rule as it stands on the ledger, in canonical JSON."""
-        return canonical_json({"name": self.name, "params": dict(self.params)}).decode()
+    params: Mapping[str, int | str]
+    least: int
+    combine: Callable[[Blend], Combination]
 
 
 def fed_avg() -> Rule:
-    """Return the weighted mean of McMahan et al. 2017 (docs/protocol.md, 9)."""
+    """Return the mean weighted by example counts (McMahan et al. 2017, arXiv 1602.05629)."""
+    return Rule("fed_avg", {}, 1, lambda blend: Average(blend.weights, [KEPT] * len(blend)))
 
-    def aggregate(
-        base: TensorFile,
-        updates: Sequence[TensorFile],
-        weights: Sequence[int],
-        out: Path,
-        threads: int,
-    ) -> tuple[Judgement, ...]:
-        _require_updates("fed_avg", len(updates), 1)
-        _fold_blocks(partial(_weighted_mean, weights), base, updates, out, threads)
-        return (KEPT,) * len(updates)
 
-    return Rule("fed_avg", {}, 1, aggregate)
+def mean() -> Rule:
+    """Return the mean in which all updates weigh alike."""
+    return Rule("mean", {}, 1, lambda blend: Average(np.ones(len(blend)), [KEPT] * len(blend)))
+
+
+def median() -> Rule:
+    """Return the coordinate-wise median (Yin et al. 2018, arXiv 1803.01498).
+
+    Of an even number of values it is the mean of the two in the middle. The band by which an
+    update is judged leaves out a quarter of the values at either end, rounded down.
+    """
+
+    def combine(blend: Blend) -> Ranking:
+        n = len(blend)
+        quarter = n // 4
+        return _ranking(range(n), Ranks((n - 1) // 2, n // 2 + 1, 0, quarter, n - 1 - quarter), n)
+
+    return Rule("median", {}, 1, combine)
 
 
 def trimmed_mean(f: int) -> Rule:
-    """Return the coordinate-wise trimmed mean of Yin et al. 2018 (docs/protocol.md, 9).
+    """Return the coordinate-wise trimmed mean (Yin et al. 2018, arXiv 1803.01498).
 
     Args:
         f: How many values are dropped at either end of each coordinate.
 
     Raises:
-        InvalidInputError: If `f` is not an integer of at least 0.
+        InvalidInputError: If `f` is out of range.
     """
-    if type(f) is not int or f < 0:
-        message = f"trimmed_mean needs an integer f of at least 0, found {f!r}"
-        raise InvalidInputError(message)
+    integer("trimmed_mean", "f", f, 0, _MOST_FAULTY)
 
-    def aggregate(
-        base: TensorFile,
-        updates: Sequence[TensorFile],
-        weights: Sequence[int],  # noqa: ARG001 - every rule is called alike
-        out: Path,
-        threads: int,
-    ) -> tuple[Judgement, ...]:
-        _require_updates(f"trimmed_mean with f={f}", len(updates), 2 * f + 1)
-        outside = _fold_blocks(partial(_mean_of_kept, f), base, updates, out, threads)
-        coordinates = sum(array.size for array in base.arrays.values())
-        return tuple(_judge_trimmed(count, coordinates) for count in outside)
+    def combine(blend: Blend) -> Ranking:
+        n = len(blend)
+        return _ranking(range(n), Ranks(f, n - f, 0, f, n - 1 - f), n)
 
-    return Rule("trimmed_mean", {"f": f}, 2 * f + 1, aggregate)
+    return Rule("trimmed_mean", {"f": f}, 2 * f + 1, combine)
 
 
-def parse_rule(text: str | bytes) -> Rule:
-    """Read a rule from the canonical JSON that is on the ledger.
+def krum(f: int) -> Rule:
+    """Return the update with the nearest neighbours (Blanchard et al. 2017, arXiv 1703.02757).
+
+    An update's score is the sum of its squared distances to its n - f - 2 nearest others; the
+    least one is taken, of equal ones the first.
+
+    Args:
+        f: How many attackers it withstands; it needs 2f + 3 updates.
 
     Raises:
-        InvalidInputError: If it is not canonical JSON, or names an unknown rule or parameter.
+        InvalidInputError: If `f` is out of range.
     """
-    data = text.encode() if isinstance(text, str) else text
-    value = parse_json(data, MAX_RULE)
-    if canonical_json(value) != data:
-        message = f"the rule is not in canonical JSON (RFC 8785): {data!r}"
-        raise InvalidInputError(message)
-    match value:
-        case {"name": "fed_avg", "params": {**params}, **rest} if not params and not rest:
-            return fed_avg()
-        case {"name": "trimmed_mean", "params": {"f": int(f), **params}, **rest} if (
-            not params and not rest
-        ):
-            return trimmed_mean(f)
-    message = (
-        'expected {"name":"fed_avg","params":{}} or {"name":"trimmed_mean","params":{"f":F}}, '
-        f"found {data.decode()}"
+    integer("krum", "f", f, 0, _MOST_FAULTY)
+    return Rule("krum", {"f": f}, 2 * f + 3, lambda blend: _least_krum_scores(blend, f, 1))
+
+
+def multi_krum(f: int) -> Rule:
+    """Return the mean of the n - f updates with the least scores of `krum`.
+
+    Args:
+        f: How many attackers it withstands; it needs 2f + 3 updates.
+
+    Raises:
+        InvalidInputError: If `f` is out of range.
+    """
+    integer("multi_krum", "f", f, 0, _MOST_FAULTY)
+    return Rule(
+        "multi_krum",
+        {"f": f},
+        2 * f + 3,
+        lambda blend: _least_krum_scores(blend, f, len(blend) - f),
     )
-    raise InvalidInputError(message)
 
 
-@dataclass(frozen=True, slots=True)
-class _Folded:
-    """One block of the result, float64, and how often each update lies outside what was kept."""
+def bulyan(f: int) -> Rule:
+    """Return Bulyan over Krum (El Mhamdi, Guerraoui and Rouault 2018, arXiv 1802.07927).
 
-    values: Doubles
-    outside: Sequence[int]
+    Krum takes n - 2f updates, one after the other; then each coordinate is the mean of the n - 4f
+    values nearest the median. An update's score is how many were taken before it.
+
+    Args:
+        f: How many attackers it withstands; it needs 4f + 3 updates.
+
+    Raises:
+        InvalidInputError: If `f` is out of range.
+    """
+    integer("bulyan", "f", f, 0, 31)
+
+    def combine(blend: Blend) -> Ranking:
+        n = len(blend)
+        distances = squared_distances(blend.products())
+        left, taken = list(range(n)), list[int]()
+        while len(taken) < n - 2 * f:
+            scores = _krum_scores(distances[np.ix_(left, left)], f)
+            taken.append(left.pop(smallest(scores, 1)[0]))
+        size = len(taken)
+        judged = [clipped(Reason.NOT_SELECTED_BY_RULE, size, size)] * n
+        edge = min(f, (size - 1) // 2)
+        ranks = Ranks(0, size, n - 4 * f, edge, size - 1 - edge)
+        return Ranking(tuple(sorted(taken)), ranks, judged)
+
+    return Rule("bulyan", {"f": f}, 4 * f + 3, combine)
 
 
-_Fold: TypeAlias = Callable[[Sequence[Array]], _Folded]
+def geometric_median(iterations: int) -> Rule:
+    """Return the geometric median (Pillutla, Kakade and Harchaoui 2022, RFA, arXiv 1912.13445).
+
+    Smoothed Weiszfeld iterations from the mean, weighted by example counts. All iterates are
+    mixtures of the updates, so each takes n x n operations and not a pass over the models. The
+    score of an update is its distance in lower median distances, the threshold 10.
+
+    Args:
+        iterations: How many.
+
+    Raises:
+        InvalidInputError: If the number is out of range.
+    """
+    integer("geometric_median", "iterations", iterations, 1, 1000)
+
+    def combine(blend: Blend) -> Average:
+        products = blend.products()
+        weights = _shares(blend.weights)
+        for _ in range(iterations):
+            distances = _distances_from(products, weights)
+            weights = _shares(blend.weights / np.maximum(np.array(distances), _SMOOTHING))
+        distances = _distances_from(products, weights)
+        middle = lower_median(distances)
+        judged = []
+        for distance in distances:
+            score = ratio(distance, middle)
+            judged.append(
+                clipped(Reason.WEIGHED_DOWN_BY_RULE, score, _FAR)
+                if score >= _FAR
+                else accepted(score, _FAR)
+            )
+        return Average(weights, judged)
+
+    return Rule("geometric_median", {"iterations": iterations}, 1, combine)
 
 
-def _weighted_mean(weights: Sequence[int], columns: Sequence[Array]) -> _Folded:
-    total = np.zeros(columns[0].size, np.float64)
-    value = np.empty_like(total)
-    for weight, column in zip(weights, columns, strict=True):
-        np.add(column, 0.0, out=value)
-        np.multiply(value, float(weight), out=value)
-        np.add(total, value, out=total)
-    np.divide(total, float(sum(weights)), out=total)
-    return _Folded(total, (0,) * len(columns))
+def centred_clipping(radius: int, iterations: int) -> Rule:
+    """Return centred clipping (Karimireddy, He and Jaggi 2021, arXiv 2012.10333).
+
+    From the base model on, each iteration moves the centre by the mean of the updates' differences
+    from it, each shortened to the radius. The score of an update is its distance from the centre
+    before the last iteration in radii, the threshold 1.
+
+    Args:
+        radius: In millionths of the lower median norm of the updates' differences from the base.
+        iterations: How many.
+
+    Raises:
+        InvalidInputError: If a parameter is out of range.
+    """
+    integer("centred_clipping", "radius", radius, 1, 1000 * MILLION)
+    integer("centred_clipping", "iterations", iterations, 1, 1000)
+
+    def combine(blend: Blend) -> Average:
+        products = blend.products()
+        reach = lower_median(norms(products)) * (radius / MILLION)
+        centre = np.zeros(len(blend))
+        distances = [0.0] * len(blend)
+        for _ in range(iterations):
+            distances = _distances_from(products, centre)
+            scales = np.array([reach / one if one > reach else 1.0 for one in distances])
+            moved = centre * (1.0 - math.fsum(scales) / len(blend))
+            centre = moved + scales / len(blend)
+        judged = []
+        for distance in distances:
+            score = ratio(distance, reach)
+            judged.append(
+                clipped(Reason.CLIPPED_BY_RULE, score, 1.0)
+                if distance > reach
+                else accepted(score, 1.0)
+            )
+        return Average(centre, judged, base=1.0 - math.fsum(centre))
+
+    params = {"radius": radius, "iterations": iterations}
+    return Rule("centred_clipping", params, 1, combine)
 
 
-def _mean_of_kept(f: int, columns: Sequence[Array]) -> _Folded:
-    kept = sort_rows([_widened(column) for column in columns])[f : len(columns) - f]
-    total = np.zeros(columns[0].size, np.float64)
-    for row in kept:
-        np.add(total, row, out=total)
-    np.divide(total, float(len(kept)), out=total)
-    outside = [
-        int(np.count_nonzero(column < kept[0]) + np.count_nonzero(column > kept[-1]))
-        for column in columns
+def fl_trust(root: str) -> Rule:
+    """Return the mean of updates weighted by their trust (Cao et al. 2021, arXiv 2012.13995).
+
+    The consortium trains on a small set of its own, and its update is a record like any other. An
+    update's trust is the cosine to it, at least 0; its difference from the base model is brought
+    to the root's length. The score of an update is 1 - cosine, the threshold 1.
+
+    Args:
+        root: The address whose update is the root.
+
+    Raises:
+        InvalidInputError: If the root is no name.
+    """
+    if type(root) is not str or not 1 <= len(root) <= _MOST_NAME or not root.isprintable():
+        raise InvalidInputError(f"fl_trust needs the root's address, found {root!r}")
+
+    def combine(blend: Blend) -> Average:
+        names = [member.name for member in blend.cohort.members]
+        if root not in names:
+            raise UnfitRoundError(f"fl_trust needs the update of {root}, found none")
+        place = names.index(root)
+        products = blend.products()
+        cosine = [float(one) for one in cosines(products)[place]]
+        lengths = norms(products)
+        trust = [0.0 if i == place else max(one, 0.0) for i, one in enumerate(cosine)]
+        total = math.fsum(trust)
+        if total == 0:
+            raise UnfitRoundError("fl_trust found no update that agrees with the root's")
+        weights = np.array(
+            [
+                one / total * (lengths[place] / length) if one else 0.0
+                for one, length in zip(trust, lengths, strict=True)
+            ]
+        )
+        judged = [
+            accepted(1.0 - one, 1.0)
+            if one > 0 or i == place
+            else clipped(Reason.AGAINST_ROOT_UPDATE, 1.0 - one, 1.0)
+            for i, one in enumerate(cosine)
+        ]
+        return Average(weights, judged, base=1.0 - math.fsum(weights))
+
+    return Rule("fl_trust", {"root": root}, 2, combine)
+
+
+def fools_gold() -> Rule:
+    """Return FoolsGold's mean (Fung, Yoon and Beschastnikh 2020, arXiv 1808.04866).
+
+    Updates that point the same way weigh little: sybils are more alike than honest hospitals with
+    different patients. This is the paper's form without memory, on the round's own updates. The
+    score of an update is 1 - weight, the threshold 0.9.
+    """
+
+    def combine(blend: Blend) -> Average:
+        weights = _fools_gold_weights(cosines(blend.products()))
+        if not any(weights):
+            raise UnfitRoundError("fools_gold found all updates alike, and none to trust")
+        judged = [
+            clipped(Reason.WEIGHED_DOWN_BY_RULE, 1.0 - one, 1.0 - _WEAK)
+            if one <= _WEAK
+            else accepted(1.0 - one, 1.0 - _WEAK)
+            for one in weights
+        ]
+        return Average(np.array(weights), judged)
+
+    return Rule("fools_gold", {}, 2, combine)
+
+
+def judge_trimmed(share: float) -> Judgement:
+    """Judge a row by the share of coordinates in which it lies outside the band."""
+    if share >= TRIM_THRESHOLD:
+        return clipped(Reason.TRIMMED_BY_RULE, share, TRIM_THRESHOLD)
+    return accepted(share, TRIM_THRESHOLD)
+
+
+def _ranking(rows: Sequence[int], ranks: Ranks, n: int) -> Ranking:
+    return Ranking(tuple(rows), ranks, [KEPT] * n)
+
+
+def _least_krum_scores(blend: Blend, f: int, count: int) -> Average:
+    scores = _krum_scores(squared_distances(blend.products()), f)
+    chosen = smallest(scores, count)
+    greatest = max(scores[i] for i in chosen)
+    weights = np.zeros(len(blend))
+    weights[chosen] = 1.0
+    judged = [
+        accepted(ratio(score, greatest), 1.0)
+        if i in chosen
+        else clipped(Reason.NOT_SELECTED_BY_RULE, ratio(score, greatest), 1.0)
+        for i, score in enumerate(scores)
     ]
-    return _Folded(total, outside)
+    return Average(weights, judged)
 
 
-def _widened(column: Array) -> Array:
-    """Return a copy without negative zeros; float16 as float32, for which NumPy is fast."""
-    wide = np.promote_types(column.dtype, np.float32)
-    widened: Array = np.add(column, wide.type(0), dtype=wide)
-    return widened
+def _krum_scores(distances: Doubles, f: int) -> list[float]:
+    n = len(distances)
+    nearest = max(1, n - f - 2)
+    # The first of the sorted distances is an update's own, zero.
+    return [math.fsum(row[1 : nearest + 1]) for row in np.sort(distances, axis=1)]
 
 
-def _judge_trimmed(outside: int, coordinates: int) -> Judgement:
-    score = outside * MILLION // coordinates
-    if score >= TRIM_THRESHOLD:
-        return Judgement(Outcome.CLIPPED, Reason.TRIMMED_BY_RULE, score, TRIM_THRESHOLD)
-    return Judgement(Outcome.ACCEPTED, Reason.NONE, score, TRIM_THRESHOLD)
+def _shares(weights: Doubles) -> Doubles:
+    shares: Doubles = weights / math.fsum(weights)
+    return shares
 
 
-def _require_updates(rule: str, found: int, least: int) -> None:
-    if found < least:
-        message = f"{rule} needs at least {least} admitted updates, found {found}"
-        raise UnfitRoundError(message)
+def _distances_from(products: Doubles, weights: Doubles) -> list[float]:
+    """Return the rows' distances from their combination with these weights about the base."""
+    inner = multiply(products, weights[:, np.newaxis])[:, 0]
+    square = math.fsum(inner * weights)
+    return [
+        math.sqrt(max(float(own) - 2.0 * float(cross) + square, 0.0))
+        for own, cross in zip(products.diagonal(), inner, strict=True)
+    ]
 
 
-def _fold_blocks(
-    fold: _Fold, base: TensorFile, updates: Sequence[TensorFile], out: Path, threads: int
-) -> list[int]:
-    """Write the folded blocks to `out`; memory is bounded by the blocks in work."""
-    with _new_tensors(out, base.schema) as model, ThreadPoolExecutor(threads) as pool:
-
-        def work(block: tuple[str, int]) -> tuple[bool, Sequence[int]]:
-            name, start = block
-            with np.errstate(all="ignore"):  # a value that is not finite is found below
-                folded = fold([_cut(update, name, start) for update in updates])
-                target = _cut(model, name, start)
-                target[:] = folded.values
-            return bool(np.isfinite(target).all()), folded.outside
-
-        outside = [0] * len(updates)
-        finite = True
-        for block_finite, counts in pool.map(work, _blocks(base)):
-            finite = finite and block_finite
-            outside = [a + b for a, b in zip(outside, counts, strict=True)]
-        if not finite:
-            message = "the aggregate overflows: some of its values are not finite"
-            raise UnfitRoundError(message)
-    return outside
+def _fools_gold_weights(similarity: Doubles) -> list[float]:
+    n = len(similarity)
+    alike = [[float(one) for one in row] for row in similarity]
+    greatest = [max(row[j] for j in range(n) if j != i) for i, row in enumerate(alike)]
+    for i in range(n):
+        for j in range(n):
+            # Pardoning: who is less suspect than the one it resembles is let off.
+            if i != j and greatest[i] < greatest[j] and greatest[j] != 0:
+                alike[i][j] *= greatest[i] / greatest[j]
+    raw = [1.0 - max(alike[i][j] for j in range(n) if j != i) for i in range(n)]
+    raw = [min(max(one, 0.0), 1.0) for one in raw]
+    top = max(raw)
+    return [0.0 if top == 0 else _logit(one / top) for one in raw]
 
 
-@contextmanager
-def _new_tensors(path: Path, schema: Schema) -> Iterator[TensorFile]:
-    """Map a new canonical file for writing; it takes its name when the block ends well."""
-    with replacing(path) as file:
-        file.write(schema.header())
-        file.flush()
-        # Without the space reserved, a full disk would end the process at a write to the map.
-        os.posix_fallocate(file.fileno(), 0, schema.file_size())
-        with TensorFile(schema, mmap.mmap(file.fileno(), schema.file_size())) as tensors:
-            yield tensors
-
-
-def _blocks(base: TensorFile) -> Iterator[tuple[str, int]]:
-    for name, array in base.arrays.items():
-        for start in range(0, array.size, BLOCK):
-            yield name, start
-
-
-def _cut(tensors: TensorFile, name: str, start: int) -> Array:
-    """Return one block of a tensor, flattened row by row, as a view."""
-    return tensors.arrays[name].reshape(-1)[start : start + BLOCK]
+def _logit(share: float) -> float:
+    """Return ln(a / (1 - a)) + 0.5 within 0 and 1; the decimal logarithm is correctly rounded."""
+    share = 0.99 if share >= 1 else share  # as the authors' code has it
+    if share <= 0:
+        return 0.0
+    value = float((Decimal(share) / (1 - Decimal(share))).ln(Context(prec=30))) + 0.5
+    return min(max(value, 0.0), 1.0)

@@ -1,32 +1,7 @@
-"""Sorting many short columns at once with a network of minima and maxima."""
+"""Sorting networks: comparators that sort any n values, whatever they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
-
-import numpy as np
-
-from chain.tensors import Array
-
-
-def sort_rows(rows: Sequence[Array]) -> list[Array]:
-    """Sort each column of the stacked rows; about ten times as fast as `np.sort` over columns.
-
-    Minima and maxima are exact, so the result is that of any other sorting, to the bit, as long as
-    no value is a NaN or a negative zero.
-
-    Args:
-        rows: n arrays of one shape and dtype. They are used as scratch space.
-
-    Returns:
-        n arrays: element-wise the smallest values, the second smallest, and so on.
-    """
-    ordered = list(rows)
-    spare = np.empty_like(ordered[0])
-    for low, high in network(len(ordered)):
-        np.minimum(ordered[low], ordered[high], out=spare)
-        np.maximum(ordered[low], ordered[high], out=ordered[high])
-        ordered[low], spare = spare, ordered[low]
-    return ordered
 
 
 @lru_cache

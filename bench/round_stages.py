@@ -81,7 +81,7 @@ def _round(folder: Path, rpc_url: str, ipfs_api: str) -> tuple[Stages, float]:
     plan = RoundPlan(
         task="bench",
         purpose=Purpose.HEALTH_RESEARCH,
-        rule='{"name":"trimmed_mean","params":{"f":2}}',
+        rule='[{"name":"trimmed_mean","params":{"f":2}}]',
         min_updates=5,
         max_updates=HOSPITALS,
         quorum=1,

@@ -11,7 +11,7 @@ import mmap
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, cast
@@ -185,13 +185,21 @@ class Schema:
             yield spec, begin
             begin += spec.nbytes
 
+    def vectors(self) -> Iterator[tuple[str, int, int]]:
+        """Give each dtype with the number of its values and their offset in bytes."""
+        for dtype, specs in groupby(self.with_offsets(), key=lambda one: one[0].dtype):
+            run = list(specs)
+            yield dtype, sum(math.prod(spec.shape) for spec, _ in run), run[0][1]
+
 
 class TensorFile:
     """A canonical tensor file, mapped into memory and not copied.
 
     Attributes:
         schema: Its tensors.
-        arrays: A read-only view of each, by name. A view that outlives `close` keeps the map.
+        vectors: All values as one flat view for each dtype, in the order of the file: tensors of
+            one dtype lie one behind the other. Read-only unless the file was opened for writing.
+        arrays: A view of each tensor by name. A view that outlives `close` keeps the map.
     """
 
     def __init__(self, schema: Schema, data: mmap.mmap) -> None:
@@ -201,10 +209,15 @@ class TensorFile:
         self.arrays: Mapping[str, Array] = MappingProxyType(
             {spec.name: _view(data, spec, start + begin) for spec, begin in schema.with_offsets()}
         )
+        self.vectors = tuple(
+            np.frombuffer(data, DTYPES[dtype], size, start + begin)
+            for dtype, size, begin in schema.vectors()
+        )
 
     def close(self) -> None:
         """Let go of the views, and so of the map, which ends with the last of them."""
         self.arrays = MappingProxyType({})
+        self.vectors = ()
 
     def __enter__(self) -> Self:
         """Use the file in a `with` block."""

@@ -273,7 +273,7 @@ def _leads(ledger: Ledger, task: str) -> bool:
 
 def _rule(name: str, trim: int) -> str:
     params = {"f": trim} if name == "trimmed_mean" else {}
-    return canonical_json({"name": name, "params": params}).decode()
+    return canonical_json([{"name": name, "params": params}]).decode()
 
 
 def _plan(

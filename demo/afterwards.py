@@ -22,7 +22,7 @@ from demo.stage import LEAST_UPDATES, QUORUM, ROUND_SECONDS, TRIM, Stage, Unexpe
 from demo.tampering import changed_row, flipped_byte, propose_wrong_model
 
 LIAR = "usurper"
-RULE = canonical_json({"name": "trimmed_mean", "params": {"f": TRIM}}).decode()
+RULE = canonical_json([{"name": "trimmed_mean", "params": {"f": TRIM}}]).decode()
 GRANT_SECONDS = 86_400
 
 

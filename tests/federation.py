@@ -62,7 +62,7 @@ WITNESSES = tuple(name for name, role in PARTIES.items() if role is Role.WITNESS
 
 TASK = "chest-x-ray"
 PURPOSE = Purpose.HEALTH_RESEARCH
-FED_AVG = '{"name":"fed_avg","params":{}}'
+FED_AVG = '[{"name":"fed_avg","params":{}}]'
 IMAGES = 100
 
 

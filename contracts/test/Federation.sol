@@ -223,7 +223,7 @@ abstract contract Federation {
                 baseModel: BASE_MODEL,
                 baseBlob: BASE_BLOB,
                 schema: keccak256("schema"),
-                rule: '{"name":"fed_avg","params":{}}',
+                rule: '[{"name":"fed_avg","params":{}}]',
                 minUpdates: 2,
                 maxUpdates: 4,
                 quorum: 2,

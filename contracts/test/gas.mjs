@@ -123,7 +123,7 @@ async function open(task, base = "base model", baseBlob = "base blob") {
     baseModel: await keccak(base),
     baseBlob: await keccak(baseBlob),
     schema: await keccak("schema"),
-    rule: '{"name":"fed_avg","params":{}}',
+    rule: '[{"name":"fed_avg","params":{}}]',
     minUpdates: 1n,
     maxUpdates: 128n,
     quorum: 1n,

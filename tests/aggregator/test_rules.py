@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.rules import BLOCK, Rule, fed_avg, parse_rule, trimmed_mean
-from aggregator.sorting import network, sort_rows
+from aggregator.cohort import STRETCH, Member
+from aggregator.pipeline import Pipeline, parse_pipeline
+from aggregator.rules import Rule, fed_avg, trimmed_mean
+from aggregator.sorting import network
 from chain.digests import content_digest
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.tensors import Array, open_tensors, save_tensors
@@ -35,7 +37,11 @@ def aggregate(
         save_tensors(folder / f"{number}.safetensors", update)
         files.append(open_tensors(folder / f"{number}.safetensors"))
     out = folder / "model.safetensors"
-    judged = rule.aggregate(files[0], files, weights, out, threads)
+    members = [
+        Member(str(number), weight, content_digest(folder / f"{number}.safetensors"), file)
+        for number, (weight, file) in enumerate(zip(weights, files, strict=True))
+    ]
+    judged = Pipeline((rule,)).aggregate(files[0], members, out, threads)
     return out.read_bytes(), [(one.outcome, one.reason, one.score, one.threshold) for one in judged]
 
 
@@ -134,10 +140,14 @@ def test_trimmed_mean_equals_the_reference_to_the_bit(
         )
 
 
-def updates_of_two_blocks(hospitals: int = 7) -> list[dict[str, Array]]:
+def updates_of_three_stretches(hospitals: int = 7) -> list[dict[str, Array]]:
     """Make updates of several dtypes that no block boundary divides evenly."""
     generator = np.random.default_rng(20)
-    shapes = {"wide": ("<f8", (3, 5)), "long": ("<f4", (2 * BLOCK + 77,)), "half": ("<f2", (101,))}
+    shapes = {
+        "wide": ("<f8", (3, 5)),
+        "long": ("<f4", (2 * STRETCH + 77,)),
+        "half": ("<f2", (101,)),
+    }
     return [
         {
             name: generator.standard_normal(shape).astype(dtype)
@@ -149,14 +159,14 @@ def updates_of_two_blocks(hospitals: int = 7) -> list[dict[str, Array]]:
 
 @pytest.mark.parametrize("rule", [fed_avg(), trimmed_mean(2)], ids=lambda rule: rule.name)
 def test_threads_change_no_bit(rule: Rule, tmp_path: Path) -> None:
-    updates, weights = updates_of_two_blocks(), list(range(1, 8))
+    updates, weights = updates_of_three_stretches(), list(range(1, 8))
     one = aggregate(rule, updates, weights, tmp_path, threads=1)
     assert aggregate(rule, updates, weights, tmp_path, threads=2) == one
     assert aggregate(rule, updates, weights, tmp_path, threads=7) == one
 
 
 def test_trimmed_mean_does_not_depend_on_the_order_of_updates(tmp_path: Path) -> None:
-    updates, weights = updates_of_two_blocks(), [1] * 7
+    updates, weights = updates_of_three_stretches(), [1] * 7
     model, judged = aggregate(trimmed_mean(2), updates, weights, tmp_path)
     order = random.Random(1).sample(range(7), 7)  # noqa: S311 - no secret
     shuffled = aggregate(trimmed_mean(2), [updates[i] for i in order], weights, tmp_path)
@@ -165,7 +175,7 @@ def test_trimmed_mean_does_not_depend_on_the_order_of_updates(tmp_path: Path) ->
 
 def golden_cases(folder: Path) -> dict[str, str]:
     """Digests of models of fixed integers, which any version of NumPy builds alike."""
-    steps = np.arange(3 * (BLOCK + 5), dtype=np.float64).reshape(3, -1)
+    steps = np.arange(3 * 16_389, dtype=np.float64).reshape(3, -1)
     updates: list[dict[str, Array]] = [
         {
             "a": ((steps * (hospital + 3)) % 1013 / 1024 - hospital).astype("<f4"),
@@ -176,7 +186,7 @@ def golden_cases(folder: Path) -> dict[str, str]:
     ]
     rules = [fed_avg(), trimmed_mean(0), trimmed_mean(1), trimmed_mean(2)]
     return {
-        rule.to_json(): content_digest(
+        Pipeline((rule,)).to_json(): content_digest(
             aggregate(rule, updates, [1, 20, 300, 4000, 50000], folder)[0]
         ).hex()
         for rule in rules
@@ -228,18 +238,15 @@ def test_an_overflowing_aggregate_is_unfit_and_leaves_no_file(tmp_path: Path) ->
 
 def test_trimming_more_than_there_is_is_unfit(tmp_path: Path) -> None:
     updates: list[dict[str, Array]] = [{"w": np.ones(3)} for _ in range(4)]
-    with pytest.raises(UnfitRoundError, match="at least 5 admitted updates, found 4"):
+    with pytest.raises(UnfitRoundError, match="at least 5 updates, found 4"):
         aggregate(trimmed_mean(2), updates, [1] * 4, tmp_path)
 
 
 @pytest.mark.parametrize("rule", [fed_avg(), trimmed_mean(0), trimmed_mean(3)])
 def test_a_rule_is_read_back_from_its_json(rule: Rule) -> None:
-    read = parse_rule(rule.to_json())
-    assert (read.name, read.params, read.least_updates) == (
-        rule.name,
-        rule.params,
-        rule.least_updates,
-    )
+    (read,) = parse_pipeline(Pipeline((rule,)).to_json()).steps
+    assert isinstance(read, Rule)
+    assert (read.name, read.params, read.least) == (rule.name, rule.params, rule.least)
 
 
 @pytest.mark.parametrize(
@@ -247,29 +254,30 @@ def test_a_rule_is_read_back_from_its_json(rule: Rule) -> None:
     [
         "",
         "{}",
+        '{"name":"fed_avg","params":{}}',
         "[]",
-        '{"name":"fed_avg"}',
-        '{"name":"fed_avg","params":{"f":1}}',
-        '{"name":"fed_avg","params":{},"x":1}',
-        '{"name":"krum","params":{}}',
-        '{"name":"trimmed_mean","params":{}}',
-        '{"name":"trimmed_mean","params":{"f":-1}}',
-        '{"name":"trimmed_mean","params":{"f":true}}',
-        '{"name":"trimmed_mean","params":{"f":"1"}}',
-        '{"name":"trimmed_mean","params":{"f":1.5}}',
-        '{"name":"trimmed_mean","params":{"f":1,"g":2}}',
-        '{"name": "fed_avg","params":{}}',
-        '{"params":{},"name":"fed_avg"}',
-        '{"name":"trimmed_mean","params":{"f":1.0}}',
-        '{"name":"fed_avg","name":"fed_avg","params":{}}',
-        '{"name":"trimmed_mean","params":{"f":NaN}}',
+        '[{"name":"fed_avg"}]',
+        '[{"name":"fed_avg","params":{"f":1}}]',
+        '[{"name":"fed_avg","params":{},"x":1}]',
+        '[{"name":"krum","params":{}}]',
+        '[{"name":"trimmed_mean","params":{}}]',
+        '[{"name":"trimmed_mean","params":{"f":-1}}]',
+        '[{"name":"trimmed_mean","params":{"f":true}}]',
+        '[{"name":"trimmed_mean","params":{"f":"1"}}]',
+        '[{"name":"trimmed_mean","params":{"f":1.5}}]',
+        '[{"name":"trimmed_mean","params":{"f":1,"g":2}}]',
+        '[{"name": "fed_avg","params":{}}]',
+        '[{"params":{},"name":"fed_avg"}]',
+        '[{"name":"trimmed_mean","params":{"f":1.0}}]',
+        '[{"name":"fed_avg","name":"fed_avg","params":{}}]',
+        '[{"name":"trimmed_mean","params":{"f":NaN}}]',
         "[" * 1000,
-        '{"name":"' + "x" * 1024 + '","params":{}}',
+        '[{"name":"' + "x" * 1024 + '","params":{}}]',
     ],
 )
 def test_any_other_text_is_no_rule(text: str) -> None:
     with pytest.raises(InvalidInputError):
-        parse_rule(text)
+        parse_pipeline(text)
 
 
 @pytest.mark.parametrize("f", [-1, True, 1.0])
@@ -278,16 +286,22 @@ def test_trimmed_mean_takes_only_a_count(f: int) -> None:
         trimmed_mean(f)
 
 
+def sorted_by_network(columns: Array) -> Array:
+    rows = columns.copy()
+    for low, high in network(len(rows)):
+        rows[[low, high]] = np.minimum(rows[low], rows[high]), np.maximum(rows[low], rows[high])
+    return rows
+
+
 @pytest.mark.parametrize("n", range(1, 11))
 def test_the_network_sorts_every_sequence_of_zeros_and_ones(n: int) -> None:
     """By the 0-1 principle (Knuth, volume 3, 5.3.4, theorem Z) it then sorts everything."""
     columns = (np.arange(2**n)[np.newaxis, :] >> np.arange(n)[:, np.newaxis] & 1).astype("<f4")
-    expected = np.sort(columns, axis=0)
-    assert np.array_equal(sort_rows(list(columns.copy())), expected)
+    assert np.array_equal(sorted_by_network(columns), np.sort(columns, axis=0))
 
 
 @pytest.mark.parametrize("n", [16, 31, 64, 127, 128])
 def test_the_network_sorts_as_many_as_a_round_can_hold(n: int) -> None:
     columns = np.random.default_rng(n).standard_normal((n, 200))
-    assert np.array_equal(sort_rows(list(columns.copy())), np.sort(columns, axis=0))
+    assert np.array_equal(sorted_by_network(columns), np.sort(columns, axis=0))
     assert all(low < high < n for low, high in network(n))

@@ -9,6 +9,7 @@ from threading import Event
 
 import numpy as np
 
+from aggregator.pipeline import Pipeline
 from aggregator.rounds import RoundPlan, Step, StepCallback, advance, open_round, run
 from aggregator.rules import Rule, fed_avg
 from aggregator.settings import AggregatorSettings
@@ -43,7 +44,7 @@ class Training:
         return RoundPlan(
             task=self.task,
             purpose=PURPOSE.value,
-            rule=(rule or fed_avg()).to_json(),
+            rule=Pipeline((rule or fed_avg(),)).to_json(),
             min_updates=min_updates,
             max_updates=len(HOSPITALS),
             quorum=len(WITNESSES),

@@ -36,7 +36,7 @@ def terms(**changes: object) -> RoundTerms:
         base_model=b"\xba" * 32,
         base_blob=b"\xbb" * 32,
         schema=b"\x5c" * 32,
-        rule='{"name":"fed_avg","params":{}}',
+        rule='[{"name":"fed_avg","params":{}}]',
         min_updates=1,
         max_updates=32,
         quorum=1,

@@ -113,7 +113,7 @@ def final_round(number: int) -> RoundEvidence:
         base_model=digest(f"model {number - 1}"),
         base_blob=digest(f"model blob {number - 1}"),
         schema=digest("schema"),
-        rule='{"name":"fed_avg","params":{}}',
+        rule='[{"name":"fed_avg","params":{}}]',
         min_updates=2,
         max_updates=2,
         quorum=2,

@@ -55,7 +55,7 @@ def server(tmp_path: Path) -> FakeServer:
             base_model=digest,
             base_blob=cid.digest,
             schema=schema_of(TASK).digest(),
-            rule='{"name":"fed_avg","params":{}}',
+            rule='[{"name":"fed_avg","params":{}}]',
             min_updates=1,
             max_updates=8,
             quorum=1,

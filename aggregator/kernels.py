@@ -1,0 +1,381 @@
+"""The loops over a model's parameters, compiled (docs/protocol.md, section 9.2).
+
+Every loop takes the updates as addresses of flat vectors, so that mapped files are read where they
+lie, works on a tile of coordinates that fits into a core's cache, and writes its results once. No
+operation is fused or reassociated: what is computed for a coordinate depends on nothing but that
+coordinate's values, and sums over coordinates keep to eight lanes in a fixed order. So the bits
+depend neither on the processor nor on the number of threads.
+
+Callers own the memory behind the addresses and answer for its length: `aggregator.cohort`.
+"""
+
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray, njit, types
+
+from aggregator.lanes import add_product, fold, load, pointer, zeros
+
+BLOCK: Final = 256  # coordinates: a sum's lanes are folded after each block
+_TILE: Final = 256  # columns that are sorted at once
+_MEAN_TILE: Final = 1_024  # columns that are averaged at once
+_NEAREST_OFF: Final = 0
+
+# Of the sum of four 16-bit integers: its mean, and 1 / sqrt(4 (2^32 - 1) / 12).
+_NOISE_MEAN: Final = 131_070.0
+_NOISE_SCALE: Final = 2.6429509957766487e-05
+_WEYL: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2: Final = np.uint64(0x94D049BB133111EB)
+_LOW: Final = np.uint64(0xFFFF)
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.int64]
+
+_ADDRESSES = types.int64[::1]
+_DOUBLES = types.float64[::1]
+_MATRIX = types.float64[:, ::1]
+_COUNTS = types.int64[::1]
+_PAIRS = types.int64[:, ::1]
+_INT = types.int64
+_FLOATS = (types.float32[::1], types.float64[::1])
+_MAPPED = tuple(types.Array(one.dtype, 1, "C", readonly=True) for one in _FLOATS)
+
+
+def _compiled(*signatures: Any) -> Any:
+    """Compile for these types when the module is imported, or load what was compiled before."""
+    return njit(list(signatures), cache=True, nogil=True, error_model="numpy")
+
+
+_inlined = njit(error_model="numpy", inline="always")
+
+
+@_inlined
+def _take_differences(
+    addresses: Integers, like: Any, start: int, count: int, rows: Doubles
+) -> None:
+    skip = start * like.itemsize
+    base = carray(pointer(addresses[0] + skip, like), (count,))
+    for i in range(addresses.size - 1):
+        update = carray(pointer(addresses[i + 1] + skip, like), (count,))
+        row = rows[i]
+        for t in range(count):
+            row[t] = np.float64(update[t]) - np.float64(base[t])
+        for t in range(count, BLOCK):
+            row[t] = 0.0
+
+
+@_inlined
+def _noise(seed: Any, coordinate: int) -> float:
+    """Return a value of mean 0 and deviation 1, near normal: four uniform values added up.
+
+    The generator is SplitMix64 (Steele, Lea and Flood 2014) at the coordinate's place.
+    """
+    bits = seed + (np.uint64(coordinate) + np.uint64(1)) * _WEYL
+    bits = (bits ^ (bits >> np.uint64(30))) * _MIX_1
+    bits = (bits ^ (bits >> np.uint64(27))) * _MIX_2
+    bits = bits ^ (bits >> np.uint64(31))
+    total = (
+        (bits & _LOW)
+        + ((bits >> np.uint64(16)) & _LOW)
+        + ((bits >> np.uint64(32)) & _LOW)
+        + (bits >> np.uint64(48))
+    )
+    return (np.float64(total) - _NOISE_MEAN) * _NOISE_SCALE
+
+
+@_inlined
+def _write(values: Doubles, out: Any, seed: Any, first: int, deviation: float) -> None:
+    if deviation != 0.0:
+        for t in range(out.size):
+            values[t] += deviation * _noise(seed, first + t)
+    for t in range(out.size):
+        out[t] = values[t]
+
+
+@_inlined
+def _sort_columns(rows: Any, comparators: Integers) -> None:
+    for c in range(comparators.shape[0]):
+        lower, upper = rows[comparators[c, 0]], rows[comparators[c, 1]]
+        for t in range(_TILE):
+            a, b = lower[t], upper[t]
+            lower[t] = min(b, a)
+            upper[t] = max(a, b)
+
+
+@_inlined
+def _mean_of_rows(rows: Any, low: int, high: int, values: Doubles) -> None:
+    values[:] = 0.0
+    for i in range(low, high):
+        row = rows[i]
+        for t in range(_TILE):
+            values[t] += np.float64(row[t])
+    for t in range(_TILE):
+        values[t] /= np.float64(high - low)
+
+
+@_inlined
+def _mean_of_nearest(rows: Any, nearest: int, middle: Doubles, first: Any, values: Doubles) -> None:
+    """Average each column's run of ``nearest`` values that lie closest to its median."""
+    n = rows.shape[0]
+    _mean_of_rows(rows, (n - 1) // 2, n // 2 + 1, middle)
+    first[:] = 0
+    reach = np.empty(_TILE, np.float64)
+    reach[:] = np.inf
+    for start in range(n - nearest + 1):
+        below, above = rows[start], rows[start + nearest - 1]
+        for t in range(_TILE):
+            down = middle[t] - np.float64(below[t])
+            up = np.float64(above[t]) - middle[t]
+            far = max(up, down)
+            closer = far < reach[t]
+            reach[t] = far if closer else reach[t]
+            first[t] = np.int64(start) if closer else first[t]
+    values[:] = 0.0
+    for i in range(n):
+        row = rows[i]
+        for t in range(_TILE):
+            inside = (first[t] <= i) & (i < first[t] + nearest)
+            values[t] += np.float64(row[t]) if inside else 0.0
+    for t in range(_TILE):
+        values[t] /= np.float64(nearest)
+
+
+@_inlined
+def _count_outside(column: Any, lower: Any, upper: Any) -> int:
+    outside = np.int32(0)
+    for t in range(column.size):
+        outside += np.int32((column[t] < lower[t]) | (column[t] > upper[t]))
+    return outside
+
+
+@_compiled(*(types.void(_ADDRESSES, mapped, _MATRIX) for mapped in _MAPPED))
+def add_products(addresses: Integers, like: Any, totals: Doubles) -> None:
+    """Add the dot products of the updates' differences from the base model to ``totals``.
+
+    Args:
+        addresses: int64 (1 + n,): the base model, then n updates.
+        like: Any vector of their dtype and length.
+        totals: float64 (p, p) where p is n rounded up to a multiple of 4. Only the entries [i, j]
+            with i <= j < n mean anything afterwards.
+    """
+    padded = totals.shape[0]
+    length = like.size
+    raw = np.zeros(padded * BLOCK + 8, np.float64)
+    skip = ((64 - (raw.ctypes.data & 63)) & 63) >> 3  # to a cache line's start
+    rows = raw[skip : skip + padded * BLOCK].reshape(padded, BLOCK)
+    for start in range(0, length, BLOCK):
+        count = min(BLOCK, length - start)
+        _take_differences(addresses, like, start, count, rows)
+        for i in range(0, padded, 2):
+            left_0, left_1 = rows[i], rows[i + 1]
+            for j in range(i // 4 * 4, padded, 4):
+                right_0, right_1, right_2, right_3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
+                sum_00, sum_01, sum_02, sum_03 = zeros(), zeros(), zeros(), zeros()
+                sum_10, sum_11, sum_12, sum_13 = zeros(), zeros(), zeros(), zeros()
+                for t in range(0, BLOCK, 8):
+                    a, b = load(left_0, t), load(left_1, t)
+                    c, d = load(right_0, t), load(right_1, t)
+                    e, f = load(right_2, t), load(right_3, t)
+                    sum_00, sum_10 = add_product(sum_00, a, c), add_product(sum_10, b, c)
+                    sum_01, sum_11 = add_product(sum_01, a, d), add_product(sum_11, b, d)
+                    sum_02, sum_12 = add_product(sum_02, a, e), add_product(sum_12, b, e)
+                    sum_03, sum_13 = add_product(sum_03, a, f), add_product(sum_13, b, f)
+                totals[i, j] += fold(sum_00)
+                totals[i, j + 1] += fold(sum_01)
+                totals[i, j + 2] += fold(sum_02)
+                totals[i, j + 3] += fold(sum_03)
+                totals[i + 1, j] += fold(sum_10)
+                totals[i + 1, j + 1] += fold(sum_11)
+                totals[i + 1, j + 2] += fold(sum_12)
+                totals[i + 1, j + 3] += fold(sum_13)
+
+
+@_compiled(*(types.void(_ADDRESSES, mapped, _PAIRS) for mapped in _MAPPED))
+def add_signs(addresses: Integers, like: Any, counts: Integers) -> None:
+    """Count the coordinates in which each update is above and below the base model.
+
+    Args:
+        addresses: int64 (1 + n,): the base model, then n updates.
+        like: Any vector of their dtype and length.
+        counts: int64 (n, 2), added to: how many are above, how many below.
+    """
+    length = like.size
+    for start in range(0, length, _MEAN_TILE):
+        count = min(_MEAN_TILE, length - start)
+        skip = start * like.itemsize
+        base = carray(pointer(addresses[0] + skip, like), (count,))
+        for i in range(addresses.size - 1):
+            update = carray(pointer(addresses[i + 1] + skip, like), (count,))
+            above = np.int32(0)
+            below = np.int32(0)
+            for t in range(count):
+                above += np.int32(update[t] > base[t])
+                below += np.int32(update[t] < base[t])
+            counts[i, 0] += above
+            counts[i, 1] += below
+
+
+@_compiled(
+    *(
+        types.void(_ADDRESSES, _DOUBLES, floats, types.uint64, _INT, types.float64)
+        for floats in _FLOATS
+    )
+)
+def weighted_mean(
+    addresses: Integers, weights: Doubles, out: Any, seed: Any, first: int, deviation: float
+) -> None:
+    """Write the weighted mean of vectors, with noise of a standard deviation where it is not 0.
+
+    Args:
+        addresses: int64 (n,): the vectors.
+        weights: float64 (n,). A vector whose weight is 0 is not read.
+        out: Of their dtype and length.
+        seed: uint64 of the noise.
+        first: Number of the first coordinate, for the noise.
+        deviation: Standard deviation of the noise.
+    """
+    length = out.size
+    values = np.empty(_MEAN_TILE, np.float64)
+    total = 0.0
+    for weight in weights:
+        total += weight
+    for start in range(0, length, _MEAN_TILE):
+        count = min(_MEAN_TILE, length - start)
+        values[:] = 0.0
+        for i in range(addresses.size):
+            weight = weights[i]
+            if weight != 0.0:
+                skip = start * out.itemsize
+                vector = carray(pointer(addresses[i] + skip, out), (count,))
+                for t in range(count):
+                    values[t] += weight * np.float64(vector[t])
+        for t in range(count):
+            values[t] /= total
+        _write(values, out[start : start + count], seed, first + start, deviation)
+
+
+@_compiled(
+    *(
+        types.void(_ADDRESSES, _PAIRS, _COUNTS, floats, types.uint64, _INT, types.float64, _COUNTS)
+        for floats in _FLOATS
+    )
+)
+def sorted_mean(
+    addresses: Integers,
+    comparators: Integers,
+    ranks: Integers,
+    out: Any,
+    seed: Any,
+    first: int,
+    deviation: float,
+    outside: Integers,
+) -> None:
+    """Sort each coordinate's values and write the mean of some of them.
+
+    Args:
+        addresses: int64 (n,): the vectors.
+        comparators: int64 (k, 2): a sorting network for n values (`aggregator.sorting`).
+        ranks: int64 (5,): low and high, the mean of the sorted values [low, high) is written;
+            nearest, where it is not 0 the mean of so many values nearest the median is written
+            instead; band_low and band_high, the ranks whose values bound the band.
+        out: Of their dtype and length.
+        seed: uint64 of the noise.
+        first: Number of the first coordinate, for the noise.
+        deviation: Standard deviation of the noise.
+        outside: int64 (n,), added to: in how many coordinates a vector lies outside the band.
+    """
+    n = addresses.size
+    low, high, nearest, band_low, band_high = ranks
+    rows = np.zeros((n, _TILE), out.dtype)
+    values = np.empty(_TILE, np.float64)
+    middle = np.empty(_TILE, np.float64)
+    firsts = np.empty(_TILE, np.int64)
+    for start in range(0, out.size, _TILE):
+        count = min(_TILE, out.size - start)
+        skip = start * out.itemsize
+        for i in range(n):
+            vector = carray(pointer(addresses[i] + skip, out), (count,))
+            row = rows[i]
+            for t in range(count):
+                row[t] = vector[t] + out.dtype.type(0)  # a negative zero becomes zero
+        _sort_columns(rows, comparators)
+        if nearest == _NEAREST_OFF:
+            _mean_of_rows(rows, low, high, values)
+        else:
+            _mean_of_nearest(rows, nearest, middle, firsts, values)
+        _write(values, out[start : start + count], seed, first + start, deviation)
+        for i in range(n):
+            vector = carray(pointer(addresses[i] + skip, out), (count,))
+            outside[i] += _count_outside(vector, rows[band_low], rows[band_high])
+
+
+@_compiled(
+    *(
+        types.void(
+            _ADDRESSES,
+            _MATRIX,
+            _PAIRS,
+            _COUNTS,
+            floats,
+            types.uint64,
+            _INT,
+            types.float64,
+            _COUNTS,
+        )
+        for floats in _FLOATS
+    )
+)
+def mixed_sorted_mean(
+    addresses: Integers,
+    mixing: Doubles,
+    comparators: Integers,
+    ranks: Integers,
+    out: Any,
+    seed: Any,
+    first: int,
+    deviation: float,
+    outside: Integers,
+) -> None:
+    """Mix vectors, then sort and average the mixtures as `sorted_mean` does.
+
+    Args:
+        addresses: int64 (n,): the vectors.
+        mixing: float64 (m, n): each row the weights of one mixture.
+        comparators: For m values.
+        ranks: As for `sorted_mean`.
+        out: As there.
+        seed: As there.
+        first: As there.
+        deviation: As there.
+        outside: int64 (m,), of the mixtures.
+    """
+    m = mixing.shape[0]
+    low, high, nearest, band_low, band_high = ranks
+    mixtures = np.zeros((m, _TILE), np.float64)
+    rows = np.zeros((m, _TILE), np.float64)
+    values = np.empty(_TILE, np.float64)
+    middle = np.empty(_TILE, np.float64)
+    firsts = np.empty(_TILE, np.int64)
+    for start in range(0, out.size, _TILE):
+        count = min(_TILE, out.size - start)
+        skip = start * out.itemsize
+        mixtures[:] = 0.0
+        for k in range(addresses.size):
+            vector = carray(pointer(addresses[k] + skip, out), (count,))
+            for i in range(m):
+                weight = mixing[i, k]
+                if weight != 0.0:
+                    row = mixtures[i]
+                    for t in range(count):
+                        row[t] += weight * np.float64(vector[t])
+        rows[:] = mixtures
+        _sort_columns(rows, comparators)
+        if nearest == _NEAREST_OFF:
+            _mean_of_rows(rows, low, high, values)
+        else:
+            _mean_of_nearest(rows, nearest, middle, firsts, values)
+        _write(values, out[start : start + count], seed, first + start, deviation)
+        for i in range(m):
+            outside[i] += _count_outside(mixtures[i, :count], rows[band_low], rows[band_high])

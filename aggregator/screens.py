@@ -1,0 +1,169 @@
+"""Screens: steps that leave out updates before a rule sees them (docs/protocol.md, section 9.4).
+
+A screen compares updates with each other. It knows no data, so it cannot tell an attacker from a
+hospital that is merely unlike the others; its rejections count half in a hospital's standing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aggregator.blend import cosines, lower_median, norms, ratio, smallest
+from aggregator.clusters import largest_cluster, leading_scores, majority_cluster
+from aggregator.cohort import Cohort, dot_products
+from aggregator.draws import Draws
+from aggregator.judgement import MILLION, Judgement, accepted, rejected
+from aggregator.kernels import Doubles
+from aggregator.params import integer
+from chain.types import Reason
+
+_POWER_ROUNDS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A screen with its parameters.
+
+    Args:
+        name: What it is called on the ledger.
+        params: Its parameters by name.
+        least: How many updates it needs so that a given number passes, as far as that is sure
+            beforehand.
+        judge: Called with the cohort; returns a judgement for each update.
+    """
+
+    name: str
+    params: Mapping[str, int]
+    least: Callable[[int], int]
+    judge: Callable[[Cohort], Sequence[Judgement]]
+
+
+def norm_range(lower: int, upper: int) -> Screen:
+    """Pass updates whose norm is within bounds around the median (Xu et al. 2022, SignGuard).
+
+    The norm is that of the difference from the base model, the median the lower one of two.
+
+    Args:
+        lower: Least ratio to the median norm, in millionths, at most 1,000,000.
+        upper: Greatest ratio to the median norm, in millionths, at least 1,000,000.
+
+    Raises:
+        InvalidInputError: If a bound is out of range.
+    """
+    integer("norm_range", "lower", lower, 0, MILLION)
+    integer("norm_range", "upper", upper, MILLION, 1000 * MILLION)
+
+    def judge(cohort: Cohort) -> list[Judgement]:
+        lengths = norms(cohort.products())
+        median = lower_median(lengths)
+        return [_within(ratio(norm, median), lower / MILLION, upper / MILLION) for norm in lengths]
+
+    return Screen("norm_range", {"lower": lower, "upper": upper}, lambda n: n, judge)
+
+
+def sign_clusters() -> Screen:
+    """Pass the largest cluster by shares of signs (Xu et al. 2022, SignGuard, arXiv 2109.05872).
+
+    An update's point is its shares of coordinates above, below and at the base model, over all
+    coordinates where the paper takes a sample. Clusters are those of mean shift. The score is the
+    distance from the cluster's centre, the threshold the bandwidth.
+    """
+
+    def judge(cohort: Cohort) -> list[Judgement]:
+        size = cohort.coordinates
+        counts = cohort.signs().tolist()
+        points = [(up / size, down / size, (size - up - down) / size) for up, down in counts]
+        cluster, distances, bandwidth = largest_cluster(points)
+        return [
+            accepted(distance, bandwidth)
+            if i in cluster
+            else rejected(Reason.SIGNS_OUT_OF_CLUSTER, distance, bandwidth)
+            for i, distance in enumerate(distances)
+        ]
+
+    return Screen("sign_clusters", {}, lambda n: n, judge)
+
+
+def direction_cluster() -> Screen:
+    """Pass the tightest majority by direction (Nguyen et al. 2022, FLAME, arXiv 2101.02281).
+
+    Updates are clustered by the cosine distance of their differences from the base model. More
+    than half of the updates pass. The score is the distance to the nearest other member of the
+    majority, the threshold the distance at which it became one.
+    """
+
+    def judge(cohort: Cohort) -> list[Judgement]:
+        distances = np.clip(1.0 - cosines(cohort.products()), 0.0, 2.0)
+        cluster, radius = majority_cluster(distances)
+        judged = []
+        for i in range(len(cohort)):
+            nearest = min((float(distances[i, j]) for j in cluster if j != i), default=0.0)
+            judged.append(
+                accepted(nearest, radius)
+                if i in cluster
+                else rejected(Reason.DIRECTION_OUT_OF_CLUSTER, nearest, radius)
+            )
+        return judged
+
+    # Of n updates n // 2 + 1 pass.
+    return Screen("direction_cluster", {}, lambda n: 2 * n - 1 if n > 1 else 1, judge)
+
+
+def dnc(f: int, iterations: int, coordinates: int) -> Screen:
+    """Drop outliers along the leading direction (Shejwalkar and Houmansadr 2021, DnC, NDSS).
+
+    In each iteration some coordinates are drawn, the differences from the base model are centred
+    there, and the f updates with the greatest projections on the leading singular direction are
+    dropped. An update passes that no iteration drops. The score is the update's greatest squared
+    projection in any iteration, relative to the greatest that is kept there; the threshold is 1.
+
+    Args:
+        f: How many updates an iteration drops.
+        iterations: How many there are, at most 16.
+        coordinates: How many are drawn, at most 100,000.
+
+    Raises:
+        InvalidInputError: If a parameter is out of range.
+    """
+    integer("dnc", "f", f, 0, 127)
+    integer("dnc", "iterations", iterations, 1, 16)
+    integer("dnc", "coordinates", coordinates, 1, 100_000)
+
+    def judge(cohort: Cohort) -> list[Judgement]:
+        draws = Draws("dnc", cohort.contents)
+        n = len(cohort)
+        scores = [0.0] * n
+        dropped: set[int] = set()
+        for _ in range(iterations):
+            sample = cohort.sample(draws.distinct(coordinates, cohort.coordinates))
+            found = _projections(sample)
+            kept = smallest(found, n - f)
+            dropped |= set(range(n)) - set(kept)
+            greatest = max((found[i] for i in kept), default=0.0)
+            scores = [max(a, ratio(b, greatest)) for a, b in zip(scores, found, strict=True)]
+        return [
+            rejected(Reason.OUTLYING_PROJECTION, score, 1.0)
+            if i in dropped
+            else accepted(score, 1.0)
+            for i, score in enumerate(scores)
+        ]
+
+    params = {"f": f, "iterations": iterations, "coordinates": coordinates}
+    return Screen("dnc", params, lambda n: n + f * iterations, judge)
+
+
+def _within(found: float, lower: float, upper: float) -> Judgement:
+    if lower <= found <= upper:
+        return accepted(found, upper)
+    return rejected(Reason.NORM_OUT_OF_RANGE, found, lower if found < lower else upper)
+
+
+def _projections(sample: Doubles) -> list[float]:
+    """Return the rows' squared projections on the leading direction of the centred rows."""
+    n = len(sample)
+    total = np.zeros(sample.shape[1])
+    for row in sample:
+        np.add(total, row, out=total)
+    centred = sample - total / n
+    return leading_scores(dot_products(centred), _POWER_ROUNDS)
