@@ -1,38 +1,57 @@
 """The child process that aggregates as a round does: from files to a finished model file."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
-from aggregator.rules import parse_rule
+from aggregator.cohort import Member
+from aggregator.pipeline import read_pipeline
 from bench.children import THREADS
 from bench.updates import EXAMPLES, update_file
-from chain.canonical import canonical_json
+from chain.digests import sha256
 from chain.tensors import open_tensors
 
 
 def main() -> None:
-    """Answer ``{"pipeline": [...], "count": N}`` with ``{"seconds": S}`` until there is no more."""
+    """Answer ``{"pipeline": [...], "count": N}`` with its seconds, and those of them in fsync."""
     folder = Path(sys.argv[1])
-    for line in sys.stdin:
-        request = json.loads(line)
-        begin = time.perf_counter()
-        aggregate(folder, request["pipeline"], request["count"])
-        print(json.dumps({"seconds": time.perf_counter() - begin}), flush=True)
+    syncing = 0.0
+    fsync = os.fsync
+
+    def clocked(descriptor: int) -> None:
+        nonlocal syncing
+        start = time.perf_counter()
+        fsync(descriptor)
+        syncing += time.perf_counter() - start
+
+    with patch.object(os, "fsync", clocked):
+        for line in sys.stdin:
+            request = json.loads(line)
+            syncing = 0.0
+            begin = time.perf_counter()
+            aggregate(folder, request["pipeline"], request["count"])
+            seconds = time.perf_counter() - begin
+            print(json.dumps({"seconds": seconds, "syncing": syncing}), flush=True)
 
 
-def aggregate(folder: Path, pipeline: Sequence[object], count: int) -> None:
+def aggregate(folder: Path, steps: Sequence[object], count: int) -> None:
     """Map the first `count` updates, judge them all and write ``model.safetensors``."""
+    pipeline = read_pipeline(steps)
     with ExitStack() as files:
         base = files.enter_context(open_tensors(folder / "base.safetensors"))
-        updates = [
-            files.enter_context(open_tensors(update_file(folder, index))) for index in range(count)
-        ]
-        rule = parse_rule(canonical_json(pipeline[-1]))
-        rule.aggregate(base, updates, [EXAMPLES] * count, folder / "model.safetensors", THREADS)
+        members = []
+        for index in range(count):
+            path = update_file(folder, index)
+            # Admission has computed content digests; rules only draw lots by them.
+            content = sha256(path.name.encode())
+            tensors = files.enter_context(open_tensors(path))
+            members.append(Member(path.name, EXAMPLES, content, tensors))
+        pipeline.aggregate(base, members, folder / "model.safetensors", THREADS)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Aggregation against Flower and ByzFL on the same updates in one run, and against reading alone.
 
-Ours is timed from update files to the finished model file, verdicts included; a peer from arrays in
-memory to the array that it returns. Everybody has two threads. Within a turn each party is called
-once, ours first; what counts is the best of the turns, for everybody. Where a peer can be called in
-two ways both are measured, twice at least, and the faster is the one to compare with.
+Ours is timed from update files to the finished model file, verdicts and waiting for the disk
+included; a peer from arrays in memory to the array that it returns. Everybody has two threads.
+Within a turn each party is called once, ours first; what counts is the best of the turns, for
+everybody. Where a peer can be called in two ways both are measured, twice at least, and the faster
+is the one to compare with.
 
 A peer's ratio is its time by ours. Beside it stands what ours takes by the time of reading all
 updates once from their mapped files, the least that anything could take which looks at them.
@@ -20,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,23 +44,32 @@ READING_TARGET_SIZE = 32  # updates
 AGREEMENT = 1e-5  # of values around 1, in float32
 BLOCK = 131_072  # of 8 bytes: what a core reads at a time fits into its second-level cache
 MEGABYTE = 1e6
+MILLION = 1_000_000  # the unit of parameters that are shares
+
+
+Steps = Sequence[tuple[str, Mapping[str, int | str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule that is measured.
+    """A rule that is measured, or another step together with the rule that it goes well with.
 
     Args:
-        name: What it is called here and by ``bench/peers/answer.py``.
-        step: The rule as it stands on the ledger, for as many updates.
+        name: The step's name on the ledger; ``bench/peers/answer.py`` knows it by the same.
+        pipeline: Names and parameters of the steps, for as many updates.
         targets: At least how many times as fast as a peer it is to be.
         same: Whether peers compute the same, so that results are held against each other.
     """
 
     name: str
-    step: Callable[[int], Mapping[str, object]]
+    pipeline: Callable[[int], Steps]
     targets: Mapping[str, float] = field(default_factory=dict)
     same: bool = False
+
+    def request(self, count: int) -> Mapping[str, object]:
+        """Ask for it on so many updates; see `bench.aggregating`."""
+        steps = [{"name": name, "params": params} for name, params in self.pipeline(count)]
+        return {"pipeline": steps, "count": count}
 
 
 def hostile(count: int) -> int:
@@ -67,27 +77,81 @@ def hostile(count: int) -> int:
     return count // 5
 
 
-def _plain(name: str) -> Callable[[int], Mapping[str, object]]:
-    return lambda _: {"name": name, "params": {}}
+def _plain(name: str) -> Callable[[int], Steps]:
+    return lambda _: [(name, {})]
 
 
-def _withstanding(name: str) -> Callable[[int], Mapping[str, object]]:
-    return lambda count: {"name": name, "params": {"f": hostile(count)}}
+def _withstanding(name: str) -> Callable[[int], Steps]:
+    return lambda count: [(name, {"f": hostile(count)})]
+
+
+def _before_mean(name: str, **params: int) -> Callable[[int], Steps]:
+    return lambda _: [(name, params), ("fed_avg", {})]
 
 
 RULES = (
-    Rule("mean", _plain("fed_avg"), {"Flower": 3, "ByzFL": 1}, same=True),
+    Rule("fed_avg", _plain("fed_avg"), {"Flower": 3, "ByzFL": 1}, same=True),
+    Rule("median", _plain("median"), {"Flower": 40, "ByzFL": 40}, same=True),
     Rule("trimmed_mean", _withstanding("trimmed_mean"), {"Flower": 40, "ByzFL": 40}, same=True),
+    Rule("krum", _withstanding("krum"), {"Flower": 15, "ByzFL": 8}),
+    Rule("multi_krum", _withstanding("multi_krum"), {"Flower": 15, "ByzFL": 8}),
+    # ByzFL makes three iterations unless told otherwise, and one of centred clipping.
+    Rule("geometric_median", lambda _: [("geometric_median", {"iterations": 3})], {"ByzFL": 10}),
+    Rule(
+        "centred_clipping",
+        lambda _: [("centred_clipping", {"radius": MILLION, "iterations": 1})],
+    ),
+    # It needs 4f + 3 updates.
+    Rule("bulyan", lambda count: [("bulyan", {"f": min(hostile(count), (count - 3) // 4)})]),
+    Rule("mean", _plain("mean")),
+    Rule("fl_trust", lambda _: [("fl_trust", {"root": update_file(Path(), 0).name})]),
+    Rule("fools_gold", _plain("fools_gold")),
+    Rule("norm_range", _before_mean("norm_range", lower=MILLION // 10, upper=3 * MILLION)),
+    Rule("sign_clusters", _before_mean("sign_clusters")),
+    Rule("direction_cluster", _before_mean("direction_cluster")),
+    Rule(
+        "dnc",
+        lambda count: [
+            ("dnc", {"f": hostile(count), "iterations": 1, "coordinates": 10_000}),
+            ("fed_avg", {}),
+        ],
+    ),
+    Rule("norm_clipping", _before_mean("norm_clipping", bound=MILLION)),
+    Rule("weight_cap", _before_mean("weight_cap", bound=2 * MILLION)),
+    Rule(
+        "nnm",
+        lambda count: [("nnm", {"f": hostile(count)}), ("trimmed_mean", {"f": hostile(count)})],
+    ),
+    Rule("bucketing", lambda _: [("bucketing", {"size": 2}), ("median", {})]),
+    Rule("noise", lambda _: [("fed_avg", {}), ("noise", {"scale": MILLION // 1000})]),
+    Rule(
+        "fed_avg_m",
+        lambda _: [
+            ("fed_avg", {}),
+            ("fed_avg_m", {"learning_rate": MILLION, "momentum": 9 * MILLION // 10}),
+        ],
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One rule at one size: best seconds, of ours, of reading, and of each peer's ways."""
+    """One rule at one size: best seconds, of ours, of reading, and of each peer's ways.
+
+    Args:
+        rule: Which.
+        count: Of how many updates.
+        ours: From files to a file that is safe on the disk.
+        unsynced: The same without waiting for the disk, the file being in the page cache.
+        reading: Of all updates once, the best at this size.
+        peers: By peer and way.
+        peak: Anonymous memory of ours in bytes.
+    """
 
     rule: Rule
     count: int
     ours: float
+    unsynced: float
     reading: float
     peers: Mapping[str, float]
     peak: int
@@ -129,7 +193,9 @@ def main() -> None:
         for count in options.sizes:
             measured += _measure(folder, rules, count, options.peers)
         writing = min(_seconds(lambda: _write_model(folder)) for _ in range(TURNS))
-    console.print(_peers_table(measured), _reading_table(measured))
+    if any(one.peers for one in measured):
+        console.print(_peers_table(measured))
+    console.print(_reading_table(measured))
     console.print(f"writing and syncing a model file by itself: {writing:.3f} s")
     if options.rules or tuple(options.sizes) != SIZES or not options.peers:
         console.print("bench/results.json is as it was: only a whole run goes there")
@@ -144,9 +210,10 @@ def aggregating(folder: Path) -> Child:
 
 def _measure(
     folder: Path, rules: Iterable[Rule], count: int, interpreter: Path | None
-) -> Iterator[Measured]:
+) -> list[Measured]:
     """Measure rules at one size, with peers where it is theirs."""
     files = [update_file(folder, index) for index in range(count)]
+    measured = []
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(THREADS))
         read = _reader(files, pool)
@@ -155,7 +222,9 @@ def _measure(
             peers = stack.enter_context(_answering(interpreter, folder, count))
         for rule in rules:
             with aggregating(folder) as child:  # one for each, as memory is the rule's own
-                yield _measure_rule(folder, rule, count, child, read, peers)
+                measured.append(_measure_rule(folder, rule, count, child, read, peers))
+    reading = min(one.reading for one in measured)
+    return [replace(one, reading=reading) for one in measured]
 
 
 def _measure_rule(
@@ -166,19 +235,26 @@ def _measure_rule(
     read: Callable[[], object],
     peers: Child | None,
 ) -> Measured:
-    request = {"pipeline": [rule.step(count)], "count": count}
+    request = rule.request(count)
     child.ask(request)  # loads what was compiled
     ways = [way for way, name in peers.ask({})["ways"] if name == rule.name] if peers else []
-    ours, reading = [], []
+    answers, reading = [], []
     others: dict[str, list[float]] = defaultdict(list)
     for turn in range(TURNS):
-        ours.append(child.ask(request)["seconds"])
+        answers.append(child.ask(request))
         reading.append(_seconds(read))
         for way in ways if turn < TURNS_OF_THE_SLOWER_WAY else _fastest_ways(others):
             if peers and (seconds := _ask_peer(peers, rule, way, folder, turn)):
                 others[way].append(seconds)
-    best = {way: min(seconds) for way, seconds in others.items()}
-    return Measured(rule, count, min(ours), min(reading), best, child.peak)
+    return Measured(
+        rule,
+        count,
+        ours=min(one["seconds"] for one in answers),
+        unsynced=min(one["seconds"] - one["syncing"] for one in answers),
+        reading=min(reading),
+        peers={way: min(seconds) for way, seconds in others.items()},
+        peak=child.peak,
+    )
 
 
 def _answering(interpreter: Path, folder: Path, count: int) -> Child:
@@ -260,7 +336,7 @@ def _peers_table(measured: Iterable[Measured]) -> Table:
     for heading in ("rule", "ours", "peer", "its time", "ratio", "target"):
         left = heading in {"rule", "peer", "target"}
         table.add_column(heading, justify="left" if left else "right")
-    for one in measured:
+    for one in filter(lambda one: one.peers, measured):
         fastest = _fastest_ways({way: [seconds] for way, seconds in one.peers.items()})
         for way, seconds in one.peers.items():
             ratio = seconds / one.ours
@@ -280,7 +356,7 @@ def _peers_table(measured: Iterable[Measured]) -> Table:
 
 def _reading_table(measured: Iterable[Measured]) -> Table:
     table = Table(title="Ours by the time of reading all updates once")
-    for heading in ("rule", "updates", "ours", "reading", "ratio", "target", "anonymous memory"):
+    for heading in ("rule", "updates", "ours", "unsynced", "reading", "ratio", "target", "memory"):
         table.add_column(heading, justify="left" if heading in {"rule", "target"} else "right")
     for one in sorted(measured, key=lambda one: (one.rule.name, one.count)):
         ratio = one.ours / one.reading
@@ -289,6 +365,7 @@ def _reading_table(measured: Iterable[Measured]) -> Table:
             one.rule.name,
             str(one.count),
             f"{one.ours:.3f} s",
+            f"{one.unsynced:.3f} s",
             f"{one.reading:.3f} s",
             f"{ratio:.1f}x",
             mark if one.count <= READING_TARGET_SIZE else "",

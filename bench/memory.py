@@ -23,7 +23,7 @@ from bench.results import Row, keep
 from bench.updates import PARAMETERS, write_updates
 
 FLOAT32 = 4  # bytes
-COORDINATE_WISE = ("mean", "median", "trimmed_mean")
+COORDINATE_WISE = ("fed_avg", "median", "trimmed_mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,7 @@ def _measure(case: Case, parent: Path | None) -> Iterator[tuple[Rule, float, int
         write_updates(folder, case.count, case.parameters)
         for rule in case.rules:
             with aggregating(folder) as child:
-                request = {"pipeline": [rule.step(case.count)], "count": case.count}
-                seconds = child.ask(request)["seconds"]
+                seconds = child.ask(rule.request(case.count))["seconds"]
                 yield rule, seconds, child.peak
 
 

@@ -118,7 +118,7 @@ def _flower_functions() -> dict[tuple[str, str], Prepare]:
         return list(zip(updates.layers, updates.weights, strict=True))
 
     return {
-        (way, "mean"): lambda u, _: lambda: flower.aggregate(results(u)),
+        (way, "fed_avg"): lambda u, _: lambda: flower.aggregate(results(u)),
         (way, "median"): lambda u, _: lambda: flower.aggregate_median(results(u)),
         (way, "trimmed_mean"): lambda u, f: (
             lambda: flower.aggregate_trimmed_avg(results(u), f / len(u.weights))
@@ -162,7 +162,7 @@ def _flower_strategies() -> dict[tuple[str, str], Prepare]:
         return of
 
     return {
-        (way, "mean"): prepare(lambda _n, _f: strategy.FedAvg()),
+        (way, "fed_avg"): prepare(lambda _n, _f: strategy.FedAvg()),
         (way, "median"): prepare(lambda _n, _f: strategy.FedMedian()),
         (way, "trimmed_mean"): prepare(lambda n, f: strategy.FedTrimmedAvg(beta=f / n)),
         (way, "krum"): prepare(lambda _, f: strategy.Krum(num_malicious_nodes=f)),
@@ -176,13 +176,13 @@ def _flower_strategies() -> dict[tuple[str, str], Prepare]:
 def _byzfl() -> dict[tuple[str, str], Prepare]:
     aggregators = _import_byzfl_aggregators()
     makes: dict[str, Callable[[int], Any]] = {
-        "mean": lambda _: aggregators.Average(),
+        "fed_avg": lambda _: aggregators.Average(),
         "median": lambda _: aggregators.Median(),
         "trimmed_mean": aggregators.TrMean,
         "krum": aggregators.Krum,
         "multi_krum": aggregators.MultiKrum,
         "geometric_median": lambda _: aggregators.GeometricMedian(),
-        "centered_clipping": lambda _: aggregators.CenteredClipping(),
+        "centred_clipping": lambda _: aggregators.CenteredClipping(),
     }
 
     def prepare(make: Callable[[int], Any], as_torch: bool) -> Prepare:
