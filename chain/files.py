@@ -11,11 +11,12 @@ PIECE = 1 << 20  # bytes
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` when the block ends without an error.
 
-    The bytes are on the disk (fsync) before the file takes its name. After an error nothing is
-    left, and what was at `path` is still there. Only the owner can read the file.
+    The bytes are on the disk (fsync) before the file takes its name, unless `synced` is false.
+    After an error nothing is left, and what was at `path` is still there. Only the owner can read
+    the file.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written to.
@@ -26,9 +27,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         unfinished.replace(path)
-        _sync_folder(path.parent)
+        if synced:
+            _sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
