@@ -1,7 +1,8 @@
 """Screens: steps that leave out updates before a rule sees them (docs/protocol.md, section 9.4).
 
 A screen compares updates with each other. It knows no data, so it cannot tell an attacker from a
-hospital that is merely unlike the others; its rejections count half in a hospital's standing.
+hospital that is merely unlike the others: such a hospital may lose rounds, but it keeps its place
+(docs/protocol.md, section 9.8).
 """
 
 from collections.abc import Callable, Mapping, Sequence
