@@ -1,10 +1,10 @@
 """Admission: may this recorded update enter the aggregate? (docs/protocol.md, section 8)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -62,6 +62,14 @@ class Admitted:
     record: UpdateRecord
     content: bytes
     path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why tensors may not enter an aggregate, and what was expected and found in which tensor."""
+
+    reason: Reason
+    told: str
 
 
 class _RefusedError(Exception):
@@ -171,14 +179,28 @@ def _bound(content: bytes, record: UpdateRecord, terms: AdmissionTerms) -> bytes
     return update_digest(terms.chain_id, terms.ledger, terms.round, record.hospital, content)
 
 
+def find_fault(tensors: TensorFile, schema: Schema) -> Fault | None:
+    """Hold tensors against a schema and look for a value that is not finite: steps 10. to 14.
+
+    Args:
+        tensors: An open canonical file.
+        schema: What it should have.
+
+    Returns:
+        The first fault in the order of the steps, or None.
+    """
+    return _find_difference(_by_name(schema), _by_name(tensors.schema)) or _find_not_finite(tensors)
+
+
 def _check_tensors(path: Path, schema: Schema) -> None:
     try:
         tensors = open_tensors(path)
     except InvalidInputError as error:
         raise _RefusedError(Reason.TENSORS_MALFORMED) from error
     with tensors:
-        _compare_schemas(expected=_by_name(schema), found=_by_name(tensors.schema))
-        _check_finite(tensors)
+        fault = find_fault(tensors, schema)
+    if fault is not None:
+        raise _RefusedError(fault.reason)
 
 
 _Specs: TypeAlias = Mapping[str, TensorSpec]
@@ -188,28 +210,36 @@ def _by_name(schema: Schema) -> _Specs:
     return {spec.name: spec for spec in schema.tensors}
 
 
-def _compare_schemas(*, expected: _Specs, found: _Specs) -> None:
-    _require(expected.keys() == found.keys(), Reason.TENSOR_NAME_MISMATCH)
+def _find_difference(expected: _Specs, found: _Specs) -> Fault | None:
+    for name in sorted(expected.keys() ^ found.keys()):
+        told = "expected none of this name, found one" if name in found else "not found"
+        return Fault(Reason.TENSOR_NAME_MISMATCH, f"tensor {name}: {told}")
+    for name, spec in expected.items():
+        if found[name].dtype != spec.dtype:
+            told = f"expected {spec.dtype}, found {found[name].dtype}"
+            return Fault(Reason.TENSOR_DTYPE_MISMATCH, f"tensor {name}: {told}")
+    for name, spec in expected.items():
+        if found[name].shape != spec.shape:
+            told = f"expected the shape {list(spec.shape)}, found {list(found[name].shape)}"
+            return Fault(Reason.TENSOR_SHAPE_MISMATCH, f"tensor {name}: {told}")
+    return None
 
-    def equal(what: Callable[[TensorSpec], Any]) -> bool:
-        return all(what(expected[name]) == what(found[name]) for name in expected)
 
-    _require(equal(lambda spec: spec.dtype), Reason.TENSOR_DTYPE_MISMATCH)
-    _require(equal(lambda spec: spec.shape), Reason.TENSOR_SHAPE_MISMATCH)
-
-
-def _check_finite(tensors: TensorFile) -> None:
-    infinite = False
-    for block in _value_blocks(tensors):
-        if not np.isfinite(block).all():
-            _require(not np.isnan(block).any(), Reason.NOT_A_NUMBER)
-            infinite = True
+def _find_not_finite(tensors: TensorFile) -> Fault | None:
+    infinite: Fault | None = None
+    for name, array in tensors.arrays.items():
+        for block in _blocks(array):
+            if not np.isfinite(block).all():
+                if np.isnan(block).any():
+                    told = f"tensor {name}: expected numbers, found a NaN"
+                    return Fault(Reason.NOT_A_NUMBER, told)
+                told = f"tensor {name}: expected finite values, found an infinity"
+                infinite = infinite or Fault(Reason.INFINITE_VALUE, told)
     # A NaN anywhere comes before an infinity anywhere, so this waits for the last block.
-    _require(not infinite, Reason.INFINITE_VALUE)
+    return infinite
 
 
-def _value_blocks(tensors: TensorFile) -> Iterator[Array]:
-    for array in tensors.arrays.values():
-        flat = array.reshape(-1)
-        for start in range(0, flat.size, _BLOCK):
-            yield flat[start : start + _BLOCK]
+def _blocks(array: Array) -> Iterator[Array]:
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        yield flat[start : start + _BLOCK]
