@@ -19,6 +19,7 @@ import numpy as np
 
 from aggregator import kernels
 from aggregator.kernels import Doubles, Integers
+from aggregator.lanes import RUN
 from aggregator.sorting import network
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.files import replacing
@@ -231,7 +232,7 @@ class Cohort:
             OSError: If the disk is full.
         """
         m = len(self) if mixing is None else len(mixing)
-        comparators = np.array(network(m), np.int64).reshape(-1, 2)
+        comparators = np.array(network(m, RUN), np.int64).reshape(-1, 2)
         numbers = (ranks.low, ranks.high, ranks.nearest, ranks.band_low, ranks.band_high)
         ranked = np.array(numbers, np.int64)
         seed = np.uint64(noise.seed)

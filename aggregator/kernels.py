@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import carray, njit, types
 
-from aggregator.lanes import add_product, fold, load, pointer, zeros
+from aggregator.lanes import RUN, VECTOR_BYTES, add_product, fold, load, pointer, sort_run, zeros
 
 BLOCK: Final = 256  # coordinates: a sum's lanes are folded after each block
 _TILE: Final = 256  # columns that are sorted at once
@@ -96,6 +96,10 @@ def _write(values: Doubles, out: Any, seed: Any, first: int, deviation: float) -
 
 @_inlined
 def _sort_columns(rows: Any, comparators: Integers) -> None:
+    """Sort each column: runs of 16 rows in registers, then the comparators that merge the runs."""
+    for first in range(0, rows.shape[0], RUN):
+        for column in range(0, _TILE, VECTOR_BYTES // rows.itemsize):
+            sort_run(rows, first, column)
     for c in range(comparators.shape[0]):
         lower, upper = rows[comparators[c, 0]], rows[comparators[c, 1]]
         for t in range(_TILE):
@@ -276,7 +280,7 @@ def sorted_mean(
 
     Args:
         addresses: int64 (n,): the vectors.
-        comparators: int64 (k, 2): a sorting network for n values (`aggregator.sorting`).
+        comparators: int64 (k, 2): what merges sorted runs of 16 (`aggregator.sorting`).
         ranks: int64 (5,): low and high, the mean of the sorted values [low, high) is written;
             nearest, where it is not 0 the mean of so many values nearest the median is written
             instead; band_low and band_high, the ranks whose values bound the band.
@@ -288,7 +292,9 @@ def sorted_mean(
     """
     n = addresses.size
     low, high, nearest, band_low, band_high = ranks
-    rows = np.zeros((n, _TILE), out.dtype)
+    # Whole runs; what fills the last one up stays behind all updates.
+    rows = np.full((-(-n // RUN) * RUN, _TILE), np.inf, out.dtype)
+    rows[:n] = 0
     values = np.empty(_TILE, np.float64)
     middle = np.empty(_TILE, np.float64)
     firsts = np.empty(_TILE, np.int64)
@@ -304,7 +310,7 @@ def sorted_mean(
         if nearest == _NEAREST_OFF:
             _mean_of_rows(rows, low, high, values)
         else:
-            _mean_of_nearest(rows, nearest, middle, firsts, values)
+            _mean_of_nearest(rows[:n], nearest, middle, firsts, values)
         _write(values, out[start : start + count], seed, first + start, deviation)
         for i in range(n):
             vector = carray(pointer(addresses[i] + skip, out), (count,))
@@ -354,7 +360,7 @@ def mixed_sorted_mean(
     m = mixing.shape[0]
     low, high, nearest, band_low, band_high = ranks
     mixtures = np.zeros((m, _TILE), np.float64)
-    rows = np.zeros((m, _TILE), np.float64)
+    rows = np.full((-(-m // RUN) * RUN, _TILE), np.inf, np.float64)
     values = np.empty(_TILE, np.float64)
     middle = np.empty(_TILE, np.float64)
     firsts = np.empty(_TILE, np.int64)
@@ -370,12 +376,12 @@ def mixed_sorted_mean(
                     row = mixtures[i]
                     for t in range(count):
                         row[t] += weight * np.float64(vector[t])
-        rows[:] = mixtures
+        rows[:m] = mixtures
         _sort_columns(rows, comparators)
         if nearest == _NEAREST_OFF:
             _mean_of_rows(rows, low, high, values)
         else:
-            _mean_of_nearest(rows, nearest, middle, firsts, values)
+            _mean_of_nearest(rows[:m], nearest, middle, firsts, values)
         _write(values, out[start : start + count], seed, first + start, deviation)
         for i in range(m):
             outside[i] += _count_outside(mixtures[i, :count], rows[band_low], rows[band_high])

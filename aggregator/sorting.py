@@ -5,16 +5,22 @@ from functools import lru_cache
 
 
 @lru_cache
-def network(n: int) -> tuple[tuple[int, int], ...]:
+def network(n: int, run: int = 1) -> tuple[tuple[int, int], ...]:
     """Return the comparators of Batcher's odd-even merge sort for n values.
 
     Knuth, The Art of Computer Programming, volume 3, 5.2.2, algorithm M.
+
+    Args:
+        n: How many values.
+        run: A power of two. Each run of so many values is sorted already; the last may be shorter.
+
+    Returns:
+        Pairs (low, high): the smaller value goes to `low`, the greater one to `high`.
     """
-    return tuple(_comparators(n))
+    return tuple(_comparators(n, run))
 
 
-def _comparators(n: int) -> Iterator[tuple[int, int]]:
-    sorted_run = 1
+def _comparators(n: int, sorted_run: int) -> Iterator[tuple[int, int]]:
     while sorted_run < n:
         distance = sorted_run
         while distance >= 1:
