@@ -1,13 +1,11 @@
 """The child process that aggregates as a round does: from files to a finished model file."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from unittest.mock import patch
 
 from aggregator.cohort import Member
 from aggregator.pipeline import read_pipeline
@@ -18,25 +16,13 @@ from chain.tensors import open_tensors
 
 
 def main() -> None:
-    """Answer ``{"pipeline": [...], "count": N}`` with its seconds, and those of them in fsync."""
+    """Answer ``{"pipeline": [...], "count": N}`` with ``{"seconds": S}`` until there is no more."""
     folder = Path(sys.argv[1])
-    syncing = 0.0
-    fsync = os.fsync
-
-    def clocked(descriptor: int) -> None:
-        nonlocal syncing
-        start = time.perf_counter()
-        fsync(descriptor)
-        syncing += time.perf_counter() - start
-
-    with patch.object(os, "fsync", clocked):
-        for line in sys.stdin:
-            request = json.loads(line)
-            syncing = 0.0
-            begin = time.perf_counter()
-            aggregate(folder, request["pipeline"], request["count"])
-            seconds = time.perf_counter() - begin
-            print(json.dumps({"seconds": seconds, "syncing": syncing}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        begin = time.perf_counter()
+        aggregate(folder, request["pipeline"], request["count"])
+        print(json.dumps({"seconds": time.perf_counter() - begin}), flush=True)
 
 
 def aggregate(folder: Path, steps: Sequence[object], count: int) -> None:
