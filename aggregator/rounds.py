@@ -141,12 +141,14 @@ def _require_safe(plan: RoundPlan) -> None:
     if pipeline.least_kept > plan.min_updates:
         raise InvalidInputError(
             f"the pipeline {plan.rule} needs at least {pipeline.least_kept} updates, but the round "
-            f"would be content with {plan.min_updates}: raise the least number of updates"
+            f"would be content with {plan.min_updates}: raise the least number of updates, or "
+            "lower f"
         )
     if pipeline.least_admitted > plan.max_updates:
         raise InvalidInputError(
             f"the pipeline {plan.rule} needs at least {pipeline.least_admitted} updates for its "
-            f"screens to pass enough, but the round takes {plan.max_updates} at most"
+            f"screens to pass enough, but the round takes {plan.max_updates} at most: raise the "
+            "greatest number of updates, or lower f"
         )
 
 

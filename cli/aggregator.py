@@ -10,7 +10,6 @@ from aggregator.rounds import RoundPlan, Step, open_round, run
 from aggregator.settings import AggregatorSettings
 from api.settings import HOSPITAL_QUOTA_BYTES, LOCAL_HOSTS, MAX_UPLOAD_BYTES, MEBIBYTE
 from api.settings import Settings as ServerSettings
-from chain.canonical import canonical_json
 from chain.errors import InvalidInputError
 from chain.federation import Federation
 from chain.keyring import Keyring
@@ -20,6 +19,7 @@ from chain.types import Purpose, Role
 from chain.wire import to_hex, to_json_dict
 from cli.command import command
 from cli.connect import blobs, reader, writer
+from cli.pipelines import Params, PipelineFile, RuleName, declared
 from cli.screen import Screen
 from cli.waiting import interruptible, replay_progress
 
@@ -33,8 +33,6 @@ Model = Annotated[
     Path | None,
     typer.Option(help="The task's first model; needed where it has none on the ledger yet."),
 ]
-Rule = Annotated[str, typer.Option(help="fed_avg or trimmed_mean.")]
-Trim = Annotated[int, typer.Option(help="f: how many values trimmed_mean drops at each end.")]
 MinUpdates = Annotated[int, typer.Option(help="Least number of updates that must be kept.")]
 MaxUpdates = Annotated[int, typer.Option(help="This many records end the collecting.")]
 Quorum = Annotated[int, typer.Option(help="k: equal attestations that make a round final.")]
@@ -73,8 +71,9 @@ def open_one(
     identity: Identity,
     screen: Screen,
     model: Model = None,
-    rule: Rule = "trimmed_mean",
-    trim: Trim = 1,
+    rule: RuleName = None,
+    param: Params = [],  # noqa: B006 - Typer does not change it
+    pipeline: PipelineFile = None,
     min_updates: MinUpdates = 3,
     max_updates: MaxUpdates = 16,
     quorum: Quorum = 2,
@@ -83,11 +82,13 @@ def open_one(
 ) -> None:
     """Open a task's next round; every active witness of the federation may attest it.
 
-    Example: fedwitness aggregator open --task lesion-2d --model first.safetensors --key keys/a.json
+    Example: fedwitness aggregator open --task lesion-2d --model first.safetensors
+    --rule trimmed_mean --param f=1 --key keys/aggregator.json
     """
+    steps = declared(rule, param, pipeline)
     ledger = writer(federation, keyring, identity)
     counts = (min_updates, max_updates, quorum, collecting_seconds)
-    plan = _plan(ledger, task, purpose, _rule(rule, trim), counts)
+    plan = _plan(ledger, task, purpose, steps.to_json(), counts)
     with blobs(federation) as store:
         number = open_round(ledger, store, plan, model)
     screen.show(to_json_dict(ledger.round(number)))
@@ -131,8 +132,9 @@ def lead(
         ),
     ] = 0,
     model: Model = None,
-    rule: Rule = "trimmed_mean",
-    trim: Trim = 1,
+    rule: RuleName = None,
+    param: Params = [],  # noqa: B006 - Typer does not change it
+    pipeline: PipelineFile = None,
     min_updates: MinUpdates = 3,
     max_updates: MaxUpdates = 16,
     quorum: Quorum = 2,
@@ -148,9 +150,10 @@ def lead(
     Example: fedwitness aggregator run --task lesion-2d --rounds 3 --model first.safetensors
     --key keys/aggregator.json --password-file aggregator.password
     """
+    steps = declared(rule, param, pipeline)
     ledger = writer(federation, keyring, identity)
     counts = (min_updates, max_updates, quorum, collecting_seconds)
-    plan = _plan(ledger, task, purpose, _rule(rule, trim), counts)
+    plan = _plan(ledger, task, purpose, steps.to_json(), counts)
 
     def told(step: Step) -> None:
         screen.say(f"round {step.round}: {step.action.value}: {step.told}")
@@ -269,11 +272,6 @@ def _leads(ledger: Ledger, task: str) -> bool:
     """Tell whether the task has a round in work that this aggregator opened."""
     active = ledger.active_round(task)
     return active is not None and active.aggregator == ledger.account_address
-
-
-def _rule(name: str, trim: int) -> str:
-    params = {"f": trim} if name == "trimmed_mean" else {}
-    return canonical_json([{"name": name, "params": params}]).decode()
 
 
 def _plan(

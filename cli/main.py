@@ -5,10 +5,12 @@ import logging
 import typer
 
 from cli import aggregator, grants, hospital, index, participants, witness
+from cli.aggregate import aggregate
 from cli.audit import audit
 from cli.demo import demo
 from cli.network import down, status, up
 from cli.reputation import reputation
+from cli.rules import rules
 
 app = typer.Typer(
     name="fedwitness",
@@ -26,6 +28,8 @@ app.command()(down)
 app.command()(status)
 app.command()(audit)
 app.command()(reputation)
+app.command()(aggregate)
+app.command()(rules)
 app.add_typer(hospital.app, name="hospital")
 app.add_typer(aggregator.app, name="aggregator")
 app.add_typer(witness.app, name="witness")

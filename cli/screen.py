@@ -75,6 +75,8 @@ def as_lines(data: object) -> RenderableType:
         if not data:
             return "-"
         table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column()
+        table.add_column(overflow="fold")  # digests are there to be copied
         for name, value in data.items():
             table.add_row(f"[bold]{plain(str(name))}[/]", as_lines(value))
         return table

@@ -58,7 +58,7 @@ def start_parties(stage: Stage) -> None:
         "--rounds": stage.rounds,
         "--model": stage.models[0],
         "--rule": "trimmed_mean",
-        "--trim": TRIM,
+        "--param": f"f={TRIM}",
         "--min-updates": LEAST_UPDATES,
         "--max-updates": len(HOSPITALS),
         "--quorum": QUORUM,
