@@ -19,7 +19,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: setup
-setup: $(VENV)/.python-done node_modules/.done ## Install everything that the project needs, into .venv and node_modules
+setup: $(VENV)/.python-done $(VENV)/.kernels-done node_modules/.done ## Install everything that the project needs, into .venv and node_modules
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,13 @@ $(VENV)/.python-done: requirements.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+# Compiled here, in half a minute, and kept beside the source, so that no round waits for it. What
+# was compiled before goes first: numba does not notice a change of lanes.py.
+$(VENV)/.kernels-done: aggregator/kernels.py aggregator/lanes.py $(VENV)/.python-done
+	@rm -f aggregator/__pycache__/kernels.*.nb?
+	@$(BIN)/python -c 'import aggregator.kernels'
+	@touch $@
 
 node_modules/.done: package-lock.json package.json $(VENV)/.python-done
 	# Not `npm ci`: it insists on lock entries for the binaries of every platform, and not every
