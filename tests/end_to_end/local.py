@@ -84,6 +84,8 @@ class Runner:
         options = {
             "--rounds": 1,
             "--model": self.files / "genesis.safetensors",
+            "--rule": "trimmed_mean",
+            "--param": "f=1",
             "--min-updates": len(HOSPITALS),
             "--max-updates": len(HOSPITALS),
         }
