@@ -15,7 +15,18 @@ import numpy as np
 import numpy.typing as npt
 from numba import carray, njit, types
 
-from aggregator.lanes import RUN, VECTOR_BYTES, add_product, fold, load, pointer, sort_run, zeros
+from aggregator.lanes import (
+    RUN,
+    VECTOR_BYTES,
+    add_product,
+    fold,
+    load,
+    pointer,
+    sort_run,
+    spread,
+    store,
+    zeros,
+)
 
 BLOCK: Final = 256  # coordinates: a sum's lanes are folded after each block
 _TILE: Final = 256  # columns that are sorted at once
@@ -92,6 +103,25 @@ def _write(values: Doubles, out: Any, seed: Any, first: int, deviation: float) -
             values[t] += deviation * _noise(seed, first + t)
     for t in range(out.size):
         out[t] = values[t]
+
+
+@_inlined
+def _mix(vectors: Doubles, weights: Doubles, mixtures: Doubles) -> None:
+    """Write each row of weights times the vectors, four rows at once; products add up in order."""
+    for i in range(0, weights.shape[0], 4):
+        row_0, row_1, row_2, row_3 = mixtures[i], mixtures[i + 1], mixtures[i + 2], mixtures[i + 3]
+        for t in range(0, _TILE, 8):
+            sum_0, sum_1, sum_2, sum_3 = zeros(), zeros(), zeros(), zeros()
+            for k in range(vectors.shape[0]):
+                value = load(vectors[k], t)
+                sum_0 = add_product(sum_0, spread(weights[i, k]), value)
+                sum_1 = add_product(sum_1, spread(weights[i + 1, k]), value)
+                sum_2 = add_product(sum_2, spread(weights[i + 2, k]), value)
+                sum_3 = add_product(sum_3, spread(weights[i + 3, k]), value)
+            store(row_0, t, sum_0)
+            store(row_1, t, sum_1)
+            store(row_2, t, sum_2)
+            store(row_3, t, sum_3)
 
 
 @_inlined
@@ -359,7 +389,11 @@ def mixed_sorted_mean(
     """
     m = mixing.shape[0]
     low, high, nearest, band_low, band_high = ranks
-    mixtures = np.zeros((m, _TILE), np.float64)
+    padded = -(-m // 4) * 4
+    weights = np.zeros((padded, addresses.size), np.float64)
+    weights[:m] = mixing
+    vectors = np.zeros((addresses.size, _TILE), np.float64)
+    mixtures = np.zeros((padded, _TILE), np.float64)
     rows = np.full((-(-m // RUN) * RUN, _TILE), np.inf, np.float64)
     values = np.empty(_TILE, np.float64)
     middle = np.empty(_TILE, np.float64)
@@ -367,16 +401,13 @@ def mixed_sorted_mean(
     for start in range(0, out.size, _TILE):
         count = min(_TILE, out.size - start)
         skip = start * out.itemsize
-        mixtures[:] = 0.0
         for k in range(addresses.size):
             vector = carray(pointer(addresses[k] + skip, out), (count,))
-            for i in range(m):
-                weight = mixing[i, k]
-                if weight != 0.0:
-                    row = mixtures[i]
-                    for t in range(count):
-                        row[t] += weight * np.float64(vector[t])
-        rows[:m] = mixtures
+            wide = vectors[k]
+            for t in range(count):
+                wide[t] = np.float64(vector[t])
+        _mix(vectors, weights, mixtures)
+        rows[:m] = mixtures[:m]
         _sort_columns(rows, comparators)
         if nearest == _NEAREST_OFF:
             _mean_of_rows(rows, low, high, values)

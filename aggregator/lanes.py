@@ -72,6 +72,35 @@ def add_product(_: Any, total: Any, left: Any, right: Any) -> Any:
 
 
 @intrinsic
+def spread(_: Any, value: Any) -> Any:  # noqa: ARG001 - as above
+    """Return a float64 in all eight lanes."""
+
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        index = ir.IntType(32)
+        vector = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), args[0], index(0))
+        return builder.shuffle_vector(
+            vector,
+            ir.Constant(_VECTOR, ir.Undefined),
+            ir.Constant(ir.VectorType(index, LANES), [0] * LANES),
+        )
+
+    return _LANES(types.float64), generate
+
+
+@intrinsic
+def store(_: Any, row: Any, start: Any, value: Any) -> Any:  # noqa: ARG001 - as above
+    """Write the lanes to ``row[start:start + 8]`` of a contiguous float64 array, unchecked."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        place = builder.gep(array.data, [args[1]])
+        builder.store(args[2], builder.bitcast(place, _VECTOR.as_pointer())).align = 8
+        return context.get_dummy_value()
+
+    return types.void(row, types.intp, value), generate
+
+
+@intrinsic
 def fold(_: Any, total: Any) -> Any:
     """Return ``((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7))`` of the lanes."""
 
