@@ -44,7 +44,7 @@ def largest_cluster(points: Sequence[Sequence[float]]) -> tuple[list[int], list[
     """Find the largest cluster of mean shift (Comaniciu and Meer 2002) with a flat kernel.
 
     The bandwidth is the mean distance of a point to the farthest of its nearer half, as
-    scikit-learn estimates it with quantile 0.5.
+    scikit-learn estimates it with quantile 0.5; of up to three points to the nearest other one.
 
     Args:
         points: n points of some dimension.
@@ -53,7 +53,7 @@ def largest_cluster(points: Sequence[Sequence[float]]) -> tuple[list[int], list[
         The cluster, ascending; each point's distance from its centre; and the bandwidth.
     """
     n = len(points)
-    nearer = max(1, n // 2)
+    nearer = min(n, max(2, n // 2))
     bandwidth = math.fsum(sorted(_distance(a, b) for b in points)[nearer - 1] for a in points) / n
     centres: list[list[float]] = []
     sizes: list[int] = []
@@ -121,4 +121,7 @@ def leading_scores(products: Doubles, rounds: int) -> list[float]:
         for value, column in zip(direction, products.T, strict=True):
             np.add(following, np.multiply(column, value), out=following)
         direction = following
+    greatest = float(np.max(np.abs(direction)))
+    if greatest > 0:
+        direction = np.divide(direction, greatest)  # its squares neither overflow nor vanish
     return [float(value) * float(value) for value in direction]

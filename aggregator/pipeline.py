@@ -96,7 +96,9 @@ def quarantine(strikes: int, window: int, rounds: int) -> QuarantineStep:
     Raises:
         InvalidInputError: If a parameter is out of range.
     """
-    return QuarantineStep(Quarantine(strikes, window, rounds))
+    return QuarantineStep(
+        Quarantine.from_params({"strikes": strikes, "window": window, "rounds": rounds})
+    )
 
 
 Step: TypeAlias = QuarantineStep | Screen | Transform | Rule | NoiseStep | Optimizer
@@ -110,6 +112,7 @@ STEPS: Final[Mapping[str, Callable[..., Step]]] = MappingProxyType(
             screens.sign_clusters,
             screens.direction_cluster,
             screens.dnc,
+            screens.sybils,
             transforms.norm_clipping,
             transforms.weight_cap,
             transforms.nnm,
@@ -133,6 +136,24 @@ STEPS: Final[Mapping[str, Callable[..., Step]]] = MappingProxyType(
     }
     | {"noise": NoiseStep}
 )
+# Steps that look at each coordinate, or each count, by itself, and compute with no dot products.
+_UNMEASURED: Final = frozenset(
+    {
+        "quarantine",
+        "sign_clusters",
+        "weight_cap",
+        "bucketing",
+        "fed_avg",
+        "mean",
+        "median",
+        "trimmed_mean",
+        "fed_avg_m",
+        "fed_adagrad",
+        "fed_adam",
+        "fed_yogi",
+    }
+)
+_MIXING: Final = frozenset({"nnm", "bucketing"})
 _ORDER: Final = (QuarantineStep, Screen, Transform, Rule, NoiseStep, Optimizer)
 
 
@@ -164,6 +185,11 @@ class Pipeline:
             raise InvalidInputError(
                 "expected a pipeline of at most one quarantine, screens, transforms, one rule, at "
                 f"most one noise and one optimiser, in this order and each once, found {names}"
+            )
+        if self.rule.name == "fl_trust" and not _MIXING.isdisjoint(names):
+            raise InvalidInputError(
+                "fl_trust measures all by the root's update as it was sent: expected no step that "
+                f"mixes others into it, found {names}"
             )
         if len(self.to_json()) > MAX_PIPELINE:
             raise InvalidInputError(
@@ -237,11 +263,13 @@ class Pipeline:
     def _aggregate(self, cohort: Cohort, out: Path) -> tuple[Judgement, ...]:
         verdicts = _Judgements(len(cohort))
         passed, noise = cohort, SILENCE
+        if not _UNMEASURED.issuperset(step.name for step in self.steps):
+            passed = verdicts.screen(passed, screens.judge_lengths(passed))
         for step in self.steps:
             if isinstance(step, Screen):
                 _require(step.name, len(passed), 1)
                 passed = verdicts.screen(passed, step.judge(passed))
-        _require(self.rule.name, len(passed), 1)
+        _require(self.rule.name, len(passed), self.least_kept)
         blend = Blend.of(passed)
         for step in self.steps:
             if isinstance(step, Transform):
@@ -308,7 +336,10 @@ def _step(value: object) -> Step:
 
 
 class _Judgements:
-    """Collects what steps say of each update; the gravest word counts, of equal ones the last."""
+    """Collects what steps say of each update; the gravest word counts, of equal ones the last.
+
+    A step that measured nothing says nothing, so it takes no score away that another one told.
+    """
 
     def __init__(self, n: int) -> None:
         self._judged = [KEPT] * n
@@ -335,7 +366,7 @@ class _Judgements:
     def _enter(self, places: Iterable[int], judged: Sequence[Judgement]) -> None:
         for i, judgement in zip(places, judged, strict=True):
             place = self._left[i]
-            if judgement.outcome >= self._judged[place].outcome:
+            if judgement != KEPT and judgement.outcome >= self._judged[place].outcome:
                 self._judged[place] = judgement
 
 

@@ -35,6 +35,7 @@ TRIM_THRESHOLD = 0.9  # of all coordinates
 _FAR = 10.0  # in median distances: so far out an update has a tenth of a usual one's influence
 _WEAK = 0.1  # of the greatest weight
 _SMOOTHING = 1e-6  # of distances in the geometric median
+_MOST_STRETCH = 1e6  # of an update that is shorter than the root's
 _MOST_FAULTY = 63
 _MOST_NAME = 128  # characters
 
@@ -173,7 +174,7 @@ def bulyan(f: int) -> Rule:
     """Return Bulyan over Krum (El Mhamdi, Guerraoui and Rouault 2018, arXiv 1802.07927).
 
     Krum takes n - 2f updates, one after the other; then each coordinate is the mean of the n - 4f
-    values nearest the median. An update's score is how many were taken before it.
+    values nearest the median. An update that was not taken has n - 2f for its score and threshold.
 
     Args:
         f: How many attackers it withstands; it needs 4f + 3 updates.
@@ -281,7 +282,8 @@ def fl_trust(root: str) -> Rule:
 
     The consortium trains on a small set of its own, and its update is a record like any other. An
     update's trust is the cosine to it, at least 0; its difference from the base model is brought
-    to the root's length. The score of an update is 1 - cosine, the threshold 1.
+    to the root's length, but lengthened a millionfold at the most: what is hidden in the last bits
+    of the base model would be noise by then. The score of an update is 1 - cosine, the threshold 1.
 
     Args:
         root: The address whose update is the root.
@@ -306,7 +308,7 @@ def fl_trust(root: str) -> Rule:
             raise UnfitRoundError("fl_trust found no update that agrees with the root's")
         weights = np.array(
             [
-                one / total * (lengths[place] / length) if one else 0.0
+                one / total * min(lengths[place] / length, _MOST_STRETCH) if one else 0.0
                 for one, length in zip(trust, lengths, strict=True)
             ]
         )
@@ -395,11 +397,12 @@ def _distances_from(products: Doubles, weights: Doubles) -> list[float]:
 def _fools_gold_weights(similarity: Doubles) -> list[float]:
     n = len(similarity)
     alike = [[float(one) for one in row] for row in similarity]
-    greatest = [max(row[j] for j in range(n) if j != i) for i, row in enumerate(alike)]
+    # At least 0, as in the authors' code, whose matrix has zeros for an update and itself.
+    greatest = [max(0.0, *(row[j] for j in range(n) if j != i)) for i, row in enumerate(alike)]
     for i in range(n):
         for j in range(n):
             # Pardoning: who is less suspect than the one it resembles is let off.
-            if i != j and greatest[i] < greatest[j] and greatest[j] != 0:
+            if i != j and greatest[i] < greatest[j]:
                 alike[i][j] *= greatest[i] / greatest[j]
     raw = [1.0 - max(alike[i][j] for j in range(n) if j != i) for i in range(n)]
     raw = [min(max(one, 0.0), 1.0) for one in raw]
@@ -412,5 +415,7 @@ def _logit(share: float) -> float:
     share = 0.99 if share >= 1 else share  # as the authors' code has it
     if share <= 0:
         return 0.0
-    value = float((Decimal(share) / (1 - Decimal(share))).ln(Context(prec=30))) + 0.5
+    decimal = Context(prec=30)
+    rest = decimal.subtract(Decimal(1), Decimal(share))
+    value = float(decimal.divide(Decimal(share), rest).ln(decimal)) + 0.5
     return min(max(value, 0.0), 1.0)

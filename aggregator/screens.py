@@ -5,6 +5,7 @@ hospital that is merely unlike the others: such a hospital may lose rounds, but 
 (docs/protocol.md, section 9.8).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,13 @@ from aggregator.blend import cosines, lower_median, norms, ratio, smallest
 from aggregator.clusters import largest_cluster, leading_scores, majority_cluster
 from aggregator.cohort import Cohort, dot_products
 from aggregator.draws import Draws
-from aggregator.judgement import MILLION, Judgement, accepted, rejected
+from aggregator.judgement import KEPT, MILLION, Judgement, accepted, rejected
 from aggregator.kernels import Doubles
 from aggregator.params import integer
 from chain.types import Reason
 
 _POWER_ROUNDS = 100
+_LONGEST = 2.0**500  # so that sums of a cohort's squared distances stay within float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def direction_cluster() -> Screen:
         return judged
 
     # Of n updates n // 2 + 1 pass.
-    return Screen("direction_cluster", {}, lambda n: 2 * n - 1 if n > 1 else 1, judge)
+    return Screen("direction_cluster", {}, lambda n: max(1, 2 * n - 2), judge)
 
 
 def dnc(f: int, iterations: int, coordinates: int) -> Screen:
@@ -139,7 +141,7 @@ def dnc(f: int, iterations: int, coordinates: int) -> Screen:
         for _ in range(iterations):
             sample = cohort.sample(draws.distinct(coordinates, cohort.coordinates))
             found = _projections(sample)
-            kept = smallest(found, n - f)
+            kept = smallest(found, max(n - f, 0))
             dropped |= set(range(n)) - set(kept)
             greatest = max((found[i] for i in kept), default=0.0)
             scores = [max(a, ratio(b, greatest)) for a, b in zip(scores, found, strict=True)]
@@ -152,6 +154,71 @@ def dnc(f: int, iterations: int, coordinates: int) -> Screen:
 
     params = {"f": f, "iterations": iterations, "coordinates": coordinates}
     return Screen("dnc", params, lambda n: n + f * iterations, judge)
+
+
+def judge_lengths(cohort: Cohort) -> list[Judgement]:
+    """Reject updates that are too long to be measured: float64 cannot hold their products.
+
+    Only float64 values reach that far. One such update would make the products of others with it,
+    and what is computed from them, infinite or no numbers (docs/protocol.md, section 9.2).
+    """
+    if all(vector.dtype != np.float64 for vector in cohort.vectors[0]):
+        return [KEPT] * len(cohort)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = norms(cohort.products())
+    return [
+        KEPT if length <= _LONGEST else rejected(Reason.NORM_OUT_OF_RANGE, length, _LONGEST)
+        for length in lengths
+    ]
+
+
+def sybils(f: int, limit: int) -> Screen:
+    """Leave out updates that are more alike than honest hospitals' are.
+
+    FoolsGold's observation (Fung, Yoon and Beschastnikh 2020, arXiv 1808.04866): who works for one
+    purpose under several names sends like updates, also where each by itself is no outlier, as with
+    a backdoor among hospitals whose patients differ. Honest updates share the way that all go; so
+    the differences from the base model, each shortened to the lower median norm, are taken from
+    their mean. An update's score is its greatest cosine to another one. The f greatest scores are
+    rejected where they reach the limit, which is the threshold; of equal scores the later update's
+    is the greater.
+
+    Args:
+        f: How many updates it leaves out at the most.
+        limit: Cosine in millionths, from 1 to 1,000,000.
+
+    Raises:
+        InvalidInputError: If a parameter is out of range.
+    """
+    integer("sybils", "f", f, 0, 63)
+    integer("sybils", "limit", limit, 1, MILLION)
+
+    def judge(cohort: Cohort) -> list[Judgement]:
+        likeness = cosines(_centred(cohort.products()))
+        n = len(cohort)
+        scores = [
+            max((float(likeness[i, j]) for j in range(n) if j != i), default=-1.0) for i in range(n)
+        ]
+        spared = smallest(scores, n - f)
+        return [
+            rejected(Reason.TOO_MUCH_ALIKE, score, limit / MILLION)
+            if i not in spared and score >= limit / MILLION
+            else accepted(score, limit / MILLION)
+            for i, score in enumerate(scores)
+        ]
+
+    return Screen("sybils", {"f": f, "limit": limit}, lambda n: n + f, judge)
+
+
+def _centred(products: Doubles) -> Doubles:
+    """Return products of vectors that were shortened to the lower median norm and centred."""
+    lengths = norms(products)
+    limit = lower_median(lengths)
+    scales = np.array([limit / one if one > limit else 1.0 for one in lengths])
+    short = np.multiply(products, np.multiply.outer(scales, scales))
+    means = np.array([math.fsum(row) / len(short) for row in short])
+    centred: Doubles = (short - np.add.outer(means, means)) + math.fsum(means) / len(short)
+    return centred
 
 
 def _within(found: float, lower: float, upper: float) -> Judgement:
