@@ -23,11 +23,11 @@ from bench.robustness.training import (
 
 HOSPITALS = 10
 MALICIOUS = 2
-HONEST_ROUNDS = 40  # before the attackers come
+HONEST_ROUNDS = 60  # before the attackers come
 ROUNDS = 12
 DIRICHLET = 0.3
 SPLITS = ("iid", "dirichlet")
-FIRST_RECIPE = Recipe(steps=16, batch=32, rate=2e-2)
+FIRST_RECIPE = Recipe(steps=16, batch=32)
 HOSPITALS_RECIPE = Recipe()
 ATTACKERS_RECIPE = Recipe(steps=24)  # who poisons takes the time to learn it well
 FIRST_MODELS = ROOT / "artifacts"
@@ -114,7 +114,10 @@ def honest_model(task: TaskData, seed: int, harden: Sequence[Hardening] = ()) ->
     a level worth having.
     """
     kind = "-".join(change.__name__ for change in harden) or "plain"
-    kept = FIRST_MODELS / f"bench-first-model-{task.name}-{seed}-{kind}-{PARAMETERS}.npy"
+    kept = (
+        FIRST_MODELS
+        / f"bench-first-model-{task.name}-{seed}-{kind}-{HONEST_ROUNDS}-{PARAMETERS}.npy"
+    )
     if not kept.is_file():
         rng, generator = np.random.default_rng((3, seed)), torch.Generator().manual_seed(seed)
         parts = split_evenly(task.labels, HOSPITALS, rng)
