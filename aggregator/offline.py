@@ -184,10 +184,8 @@ def aggregate_files(
         updates = _without_copies(_told(progress, "admit", len(files), checking), model.known)
         admitted = perf_counter()
         progress(Progress("aggregate", 0, 1))
-        unnamed = scratch / "model.safetensors"
-        judgements = _aggregate(pipeline, model.path, updates, unnamed, threads)
-        digest = content_digest(unnamed)
-        unnamed.replace(out)
+        judgements = _aggregate(pipeline, model.path, updates, out, threads)
+        digest = content_digest(out)
         progress(Progress("aggregate", 1, 1))
         done = perf_counter()
     return FilesResult(
@@ -373,7 +371,7 @@ def _aggregate(
     admitted.sort(key=lambda i: updates[i].content or NO_CONTENT)
     judgements: list[Judgement | None] = [None] * len(updates)
     try:
-        _require_kept(pipeline, len(admitted))
+        _require_admitted(pipeline, len(admitted))
         with ExitStack() as stack:
             model = stack.enter_context(open_tensors(base))
             members = [
@@ -386,7 +384,6 @@ def _aggregate(
                 for i in admitted
             ]
             judged = pipeline.aggregate(model, members, out, threads)
-        _require_kept(pipeline, sum(one.outcome is not Outcome.REJECTED for one in judged))
     except UnfitRoundError as error:
         rejections = _rejections(updates)
         message = f"{error}; not admitted: {rejections}" if rejections else str(error)
@@ -396,12 +393,12 @@ def _aggregate(
     return judgements
 
 
-def _require_kept(pipeline: Pipeline, kept: int) -> None:
-    # What a round makes sure of by its least number of updates.
-    if kept < pipeline.least_kept:
+def _require_admitted(pipeline: Pipeline, found: int) -> None:
+    # A round makes sure of this by its least number of updates.
+    if found < pipeline.least_kept:
         raise UnfitRoundError(
             f"the pipeline {pipeline.to_json()} needs at least {pipeline.least_kept} updates, "
-            f"found {kept}"
+            f"found {found}"
         )
 
 
