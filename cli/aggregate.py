@@ -23,7 +23,7 @@ def aggregate(
     *,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="UPDATE…", help="The updates, each a safetensors file."),
+        typer.Argument(metavar="UPDATE", help="The updates, each a safetensors file."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Receives the model, as safetensors.")],
     screen: Screen,
