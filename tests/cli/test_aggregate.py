@@ -122,7 +122,7 @@ def test_rules_are_listed_for_machines_and_people() -> None:
     for one in told:
         assert one["name"] in shown
         assert one["description"] in shown
-    assert "f (1): How many attackers it withstands" in shown
+    assert "bound (1000000): In millionths of" in shown
 
 
 def _kinds(told: list[dict[str, str]]) -> list[str]:
