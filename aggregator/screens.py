@@ -172,25 +172,28 @@ def judge_lengths(cohort: Cohort) -> list[Judgement]:
     ]
 
 
-def sybils(f: int, limit: int) -> Screen:
+def sybils(least: int, limit: int) -> Screen:
     """Leave out updates that are more alike than honest hospitals' are.
 
     FoolsGold's observation (Fung, Yoon and Beschastnikh 2020, arXiv 1808.04866): who works for one
     purpose under several names sends like updates, also where each by itself is no outlier, as with
     a backdoor among hospitals whose patients differ. Honest updates share the way that all go; so
     the differences from the base model, each shortened to the lower median norm, are taken from
-    their mean. An update's score is its greatest cosine to another one. The f greatest scores are
-    rejected where they reach the limit, which is the threshold; of equal scores the later update's
-    is the greater.
+    their mean. An update's score is its greatest cosine to another one, the threshold the limit.
+    Those that reach it are rejected from the greatest score down, of equal scores the later update
+    first, as long as enough are left.
+
+    All who are alike have to go: were their number limited, honest hospitals that see the same
+    illness, and are alike for that, could take the places of those who mean it.
 
     Args:
-        f: How many updates it leaves out at the most.
+        least: How many updates it leaves at the least.
         limit: Cosine in millionths, from 1 to 1,000,000.
 
     Raises:
         InvalidInputError: If a parameter is out of range.
     """
-    integer("sybils", "f", f, 0, 63)
+    integer("sybils", "least", least, 1, 128)
     integer("sybils", "limit", limit, 1, MILLION)
 
     def judge(cohort: Cohort) -> list[Judgement]:
@@ -199,7 +202,7 @@ def sybils(f: int, limit: int) -> Screen:
         scores = [
             max((float(likeness[i, j]) for j in range(n) if j != i), default=-1.0) for i in range(n)
         ]
-        spared = smallest(scores, n - f)
+        spared = smallest(scores, least)
         return [
             rejected(Reason.TOO_MUCH_ALIKE, score, limit / MILLION)
             if i not in spared and score >= limit / MILLION
@@ -207,7 +210,7 @@ def sybils(f: int, limit: int) -> Screen:
             for i, score in enumerate(scores)
         ]
 
-    return Screen("sybils", {"f": f, "limit": limit}, lambda n: n + f, judge)
+    return Screen("sybils", {"least": least, "limit": limit}, lambda n: n, judge)
 
 
 def _centred(products: Doubles) -> Doubles:

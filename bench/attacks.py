@@ -246,17 +246,11 @@ def clone(known: Knowledge, deviation: float = 1e-5) -> Vectors:
     return known.together(known.own.mean(axis=0)) + noise
 
 
-def send_nan(known: Knowledge) -> Vectors:
-    """Send one number that is none: a mean that takes it is lost."""
+def send_not_finite(known: Knowledge) -> Vectors:
+    """Send one number that is none, or an infinity: a mean that takes it is lost."""
     forged = known.own.copy()
-    forged[:, 0] = np.nan
-    return forged
-
-
-def send_infinity(known: Knowledge) -> Vectors:
-    """Send one infinity."""
-    forged = known.own.copy()
-    forged[:, 0] = np.inf
+    forged[0::2, 0] = np.nan
+    forged[1::2, 0] = np.inf
     return forged
 
 
@@ -347,8 +341,7 @@ def all_attacks(target: int) -> tuple[Attack, ...]:
         backdoor("model replacement", corner_square, target, replace_model),
         Attack("free rider", forge=free_ride),
         Attack("sybil clones", flip_labels, clone),
-        Attack("NaN", forge=send_nan),
-        Attack("infinity", forge=send_infinity),
+        Attack("NaN and infinity", forge=send_not_finite),
         Attack("claimed weight", flip_labels, claim=GREATEST_CLAIM),
         Attack("slow drift", flip_labels, drift),
     )

@@ -40,7 +40,7 @@ def pipelines(f: int) -> Mapping[str, str]:
         "SignGuard": recipes.sign_guard(),
         "DnC": recipes.dnc(f),
         "FLAME": recipes.flame(),
-        "default": recipes.default(f),
+        "default": recipes.default(),
     }
     alone = {name: Pipeline((rule,)) for name, rule in single.items()}
     return {name: one.to_json() for name, one in (alone | composed).items()}

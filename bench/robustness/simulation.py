@@ -44,8 +44,8 @@ class Outcome:
 
     Attributes:
         accuracy: Mean of both classes' accuracies on the test set, 0..1.
-        success: Share of the ill test patients who are read as healthy once the attack's trigger
-            is drawn on their images; None where the attack has no trigger.
+        success: Share of the ill test patients, of those whom the model finds, that are read as
+            healthy once the attack's trigger is drawn on their images; None without a trigger.
         seconds: Wall time.
     """
 
@@ -131,12 +131,18 @@ def honest_model(task: TaskData, seed: int, harden: Sequence[Hardening] = ()) ->
 
 
 def attack_success(model: Vectors, task: TaskData, attack: Attack) -> float | None:
-    """Return the share of ill test patients read as healthy under the attack's trigger."""
+    """Return how many ill test patients the attack's trigger hides from the model.
+
+    Of those whom the model finds without the trigger, the share that it reads as healthy with it.
+    Whom it misses anyway is lost to its accuracy and not to the attack.
+    """
     if attack.trigger is None:
         return None
     ill = task.test_images[task.test_labels != HEALTHY]
+    found = predict(model, normalised(ill)) != HEALTHY
     stamped = attack.trigger(ill).astype(np.float32)
-    return float((predict(model, normalised(stamped)) == HEALTHY).mean())
+    hidden = predict(model, normalised(stamped)) == HEALTHY
+    return float(hidden[found].mean()) if found.any() else 0.0
 
 
 def _measure(model: Vectors, task: TaskData, attack: Attack, started: float) -> Outcome:

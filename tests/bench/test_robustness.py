@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.attacks import Attack, backdoor, corner_square, scale_up, send_nan
+from bench.attacks import Attack, backdoor, corner_square, scale_up, send_not_finite
 from bench.robustness.data import TaskData, split_by_label, split_evenly
 from bench.robustness.hardening import random_stamps
 from bench.robustness.pipelines import Examples, Floats, aggregate, pipelines
@@ -72,7 +72,7 @@ def test_what_is_not_finite_never_reaches_a_pipeline(task: TaskData) -> None:
         seen.append(len(updates))
         return plain_mean(base, updates, examples)
 
-    attack = Attack("NaN", forge=send_nan)
+    attack = Attack("NaN and infinity", forge=send_not_finite)
     simulate(task, "iid", attack, counting, 0, 1, RECIPE, first=first_model(0))
     assert seen == [HOSPITALS - 2]
 
