@@ -53,7 +53,7 @@ def default(f: int = 1) -> Pipeline:
         (
             quarantine(strikes=4, window=10, rounds=10),
             screens.norm_range(lower=0, upper=10 * MILLION),
-            screens.sybils(least=2 * f + 2, limit=MILLION // 4),
+            screens.sybils(least=2 * f + 2, limit=MILLION // 5),
             transforms.norm_clipping(MILLION),
             rules.trimmed_mean(f),
         )
