@@ -11,8 +11,8 @@ from typing import Self
 
 import numpy as np
 
+from aggregator.arrays import Doubles
 from aggregator.cohort import Cohort
-from aggregator.kernels import Doubles
 
 
 @dataclass(frozen=True, slots=True)

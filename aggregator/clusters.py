@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aggregator.kernels import Doubles
+from aggregator.arrays import Doubles
 
 _MOST_SHIFTS = 300
 _STILL = 1e-3  # of the bandwidth

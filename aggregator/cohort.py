@@ -17,9 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from aggregator import kernels
-from aggregator.kernels import Doubles, Integers
-from aggregator.lanes import RUN
+from aggregator.arrays import Doubles, Integers
 from aggregator.sorting import network
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.files import replacing
@@ -110,6 +108,7 @@ class Cohort:
         self.vectors = tuple(one.vectors for one in (base, *(m.tensors for m in members)))
         self.coordinates = sum(vector.size for vector in self.vectors[0])
         self._products: Doubles | None = None
+        self._kernels = _kernels()
 
     def __len__(self) -> int:
         """Count the updates."""
@@ -144,7 +143,7 @@ class Cohort:
             def work(stretch: _Stretch) -> Doubles:
                 totals = np.zeros((padded, padded))
                 rows = self._rows(stretch)
-                kernels.add_products(_addresses(rows), rows[0], totals)
+                self._kernels.add_products(_addresses(rows), rows[0], totals)
                 return totals
 
             totals = np.zeros((padded, padded))
@@ -163,7 +162,7 @@ class Cohort:
         def work(stretch: _Stretch) -> Integers:
             counts = np.zeros((len(self), 2), np.int64)
             rows = self._rows(stretch)
-            kernels.add_signs(_addresses(rows), rows[0], counts)
+            self._kernels.add_signs(_addresses(rows), rows[0], counts)
             return counts
 
         totals = np.zeros((len(self), 2), np.int64)
@@ -206,7 +205,7 @@ class Cohort:
         def work(rows: list[Array], first: int, target: Array) -> None:
             # The mean of updates alone need not read the base model.
             addresses = _addresses(rows)
-            kernels.weighted_mean(
+            self._kernels.weighted_mean(
                 addresses, weights, target, np.uint64(noise.seed), first, noise.deviation
             )
 
@@ -232,7 +231,7 @@ class Cohort:
             OSError: If the disk is full.
         """
         m = len(self) if mixing is None else len(mixing)
-        comparators = np.array(network(m, RUN), np.int64).reshape(-1, 2)
+        comparators = np.array(network(m, self._kernels.RUN), np.int64).reshape(-1, 2)
         numbers = (ranks.low, ranks.high, ranks.nearest, ranks.band_low, ranks.band_high)
         ranked = np.array(numbers, np.int64)
         seed = np.uint64(noise.seed)
@@ -242,9 +241,9 @@ class Cohort:
             addresses = _addresses(rows)
             tail = (target, seed, first, noise.deviation, outside)
             if mixing is None:
-                kernels.sorted_mean(addresses[1:], comparators, ranked, *tail)
+                self._kernels.sorted_mean(addresses[1:], comparators, ranked, *tail)
             else:
-                kernels.mixed_sorted_mean(addresses, mixing, comparators, ranked, *tail)
+                self._kernels.mixed_sorted_mean(addresses, mixing, comparators, ranked, *tail)
             return outside
 
         counts = np.zeros(m, np.int64)
@@ -306,6 +305,13 @@ def _write_at(descriptor: int, values: Array, place: int) -> None:
         left, place = left[written:], place + written
 
 
+def _kernels() -> Any:
+    """Load the compiled loops when they are needed: most commands aggregate nothing."""
+    from aggregator import kernels
+
+    return kernels
+
+
 @contextmanager
 def new_tensors(path: Path, schema: Schema) -> Iterator[TensorFile]:
     """Map a new canonical file for writing; it takes its name when the block ends well."""
@@ -324,7 +330,7 @@ def dot_products(rows: Doubles) -> Doubles:
     padded = -(-n // 4) * 4
     totals = np.zeros((padded, padded))
     origin = np.zeros(rows.shape[1])
-    kernels.add_products(_addresses([origin, *rows]), origin, totals)
+    _kernels().add_products(_addresses([origin, *rows]), origin, totals)
     return _mirrored(totals, n)
 
 

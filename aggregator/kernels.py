@@ -9,12 +9,12 @@ depend neither on the processor nor on the number of threads.
 Callers own the memory behind the addresses and answer for its length: `aggregator.cohort`.
 """
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from numba import carray, njit, types
 
+from aggregator.arrays import Doubles, Integers
 from aggregator.lanes import (
     RUN,
     VECTOR_BYTES,
@@ -40,9 +40,6 @@ _WEYL: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 _LOW: Final = np.uint64(0xFFFF)
-
-Doubles: TypeAlias = npt.NDArray[np.float64]
-Integers: TypeAlias = npt.NDArray[np.int64]
 
 _ADDRESSES = types.int64[::1]
 _DOUBLES = types.float64[::1]

@@ -21,9 +21,9 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from aggregator.arrays import Doubles
 from aggregator.cohort import new_tensors
 from aggregator.judgement import MILLION
-from aggregator.kernels import Doubles
 from chain.canonical import canonical_json
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.tensors import Array, Schema, TensorFile, state_name

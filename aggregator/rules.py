@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from aggregator.arrays import Doubles
 from aggregator.blend import (
     Blend,
     cosines,
@@ -26,7 +27,6 @@ from aggregator.blend import (
 )
 from aggregator.cohort import Ranks
 from aggregator.judgement import KEPT, MILLION, Judgement, accepted, clipped
-from aggregator.kernels import Doubles
 from aggregator.params import integer
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.types import Reason

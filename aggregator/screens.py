@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aggregator.arrays import Doubles
 from aggregator.blend import cosines, lower_median, norms, ratio, smallest
 from aggregator.clusters import largest_cluster, leading_scores, majority_cluster
 from aggregator.cohort import Cohort, dot_products
 from aggregator.draws import Draws
 from aggregator.judgement import KEPT, MILLION, Judgement, accepted, rejected
-from aggregator.kernels import Doubles
 from aggregator.params import integer
 from chain.types import Reason
 

@@ -315,7 +315,7 @@ def test_a_rule_that_needs_more_updates_than_the_round_is_not_opened(
     training: Training, rule: Rule
 ) -> None:
     with pytest.raises(InvalidInputError, match="needs at least"):
-        training.open_round(rule, min_updates=2 * rule.params["f"])
+        training.open_round(rule, min_updates=rule.least - 1)
     assert training.federation.reader.round_count() == 0
 
 
