@@ -103,13 +103,33 @@ def _write(values: Doubles, out: Any, seed: Any, first: int, deviation: float) -
 
 
 @_inlined
-def _mix(vectors: Doubles, weights: Doubles, mixtures: Doubles) -> None:
-    """Write each row of weights times the vectors, four rows at once; products add up in order."""
+def _used_columns(weights: Doubles) -> tuple[Integers, Integers]:
+    """Return for each four rows of weights the columns that are not all zero, and how many."""
+    groups = weights.shape[0] // 4
+    columns = np.zeros((groups, weights.shape[1]), np.int64)
+    counts = np.zeros(groups, np.int64)
+    for group in range(groups):
+        for k in range(weights.shape[1]):
+            if np.any(weights[4 * group : 4 * group + 4, k] != 0.0):
+                columns[group, counts[group]] = k
+                counts[group] += 1
+    return columns, counts
+
+
+@_inlined
+def _mix(
+    vectors: Doubles, weights: Doubles, columns: Integers, counts: Integers, mixtures: Doubles
+) -> None:
+    """Write each row of weights times the vectors, four rows at once; products add up in order.
+
+    What is left out for its zero weights would have added zeros.
+    """
     for i in range(0, weights.shape[0], 4):
+        used = columns[i // 4, : counts[i // 4]]
         row_0, row_1, row_2, row_3 = mixtures[i], mixtures[i + 1], mixtures[i + 2], mixtures[i + 3]
         for t in range(0, _TILE, 8):
             sum_0, sum_1, sum_2, sum_3 = zeros(), zeros(), zeros(), zeros()
-            for k in range(vectors.shape[0]):
+            for k in used:
                 value = load(vectors[k], t)
                 sum_0 = add_product(sum_0, spread(weights[i, k]), value)
                 sum_1 = add_product(sum_1, spread(weights[i + 1, k]), value)
@@ -389,6 +409,7 @@ def mixed_sorted_mean(
     padded = -(-m // 4) * 4
     weights = np.zeros((padded, addresses.size), np.float64)
     weights[:m] = mixing
+    columns, counts = _used_columns(weights)
     vectors = np.zeros((addresses.size, _TILE), np.float64)
     mixtures = np.zeros((padded, _TILE), np.float64)
     rows = np.full((-(-m // RUN) * RUN, _TILE), np.inf, np.float64)
@@ -403,7 +424,7 @@ def mixed_sorted_mean(
             wide = vectors[k]
             for t in range(count):
                 wide[t] = np.float64(vector[t])
-        _mix(vectors, weights, mixtures)
+        _mix(vectors, weights, columns, counts, mixtures)
         rows[:m] = mixtures[:m]
         _sort_columns(rows, comparators)
         if nearest == _NEAREST_OFF:
