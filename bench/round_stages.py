@@ -16,32 +16,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from eth_account import Account
 from rich.console import Console
 from rich.table import Table
 
 from aggregator.replay import judge_and_aggregate
 from aggregator.rounds import Action, RoundPlan, advance, open_round
 from aggregator.settings import AggregatorSettings
+from bench.federation import HOSPITALS, Party, found, signed_record
 from bench.results import Row, keep
 from chain.blobs import IpfsBlobStore
-from chain.compiler import compile_contracts
-from chain.deploy import deploy
-from chain.devnet.anvil import fund
 from chain.devnet.network import start, stop
-from chain.digests import content_digest, sha256, update_digest
+from chain.digests import content_digest
 from chain.envelope import EnvelopeContext, seal
-from chain.keystore import Identity
 from chain.ledger import Ledger
-from chain.signing import sign_attestation, sign_update
+from chain.signing import sign_attestation
 from chain.tensors import save_tensors
-from chain.types import Attestation, DatasetTerms, Purpose, Role, UpdateRecord
+from chain.types import Attestation, Purpose, UpdateRecord
 
-ROOT = Path(__file__).resolve().parents[1]
-HOSPITALS = 10
 PARAMETERS = 11_175_000  # 44.7 MB of float32
 LAYERS = 15
-EXAMPLES = 100
 MEGABYTE = 1e6
 
 
@@ -72,7 +65,7 @@ def main() -> None:
 
 
 def _round(folder: Path, rpc_url: str, ipfs_api: str) -> tuple[Stages, float]:
-    parties = _found(rpc_url, folder)
+    parties = found(rpc_url, folder)
     blobs = IpfsBlobStore(ipfs_api)
     generator = np.random.default_rng(7)
     base = _model(generator)
@@ -104,51 +97,6 @@ def _round(folder: Path, rpc_url: str, ipfs_api: str) -> tuple[Stages, float]:
     return stages, floor
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
-    """A party's keys, its ledger client, and a hospital's data-set version."""
-
-    identity: Identity
-    ledger: Ledger
-    version: bytes = bytes(32)
-
-
-def _found(rpc_url: str, folder: Path) -> dict[str, Party]:
-    steward = _identity("steward")
-    fund(rpc_url, steward.address, 10**20)
-    outboxes = folder / "outboxes"
-    deployment = deploy(rpc_url, steward, compile_contracts(ROOT), outboxes)
-    governing = Ledger(rpc_url, deployment.ledger, steward.account, outboxes)
-    roles = {"aggregator": Role.AGGREGATOR, "witness": Role.WITNESS}
-    roles |= {f"hospital-{index}": Role.HOSPITAL for index in range(HOSPITALS)}
-    parties: dict[str, Party] = {}
-    for name, role in roles.items():
-        identity = _identity(name)
-        fund(rpc_url, identity.address, 10**20)
-        governing.enroll(identity.address, role, identity.encryption_key, name)
-        ledger = Ledger(rpc_url, deployment.ledger, identity.account, outboxes)
-        version = ledger.register_version(_dataset(name)) if role is Role.HOSPITAL else bytes(32)
-        parties[name] = Party(identity, ledger, version)
-    return parties
-
-
-def _identity(name: str) -> Identity:
-    return Identity(Account.from_key(sha256(name.encode())), sha256(b"x25519" + name.encode()))
-
-
-def _dataset(name: str) -> DatasetTerms:
-    return DatasetTerms(
-        name=name,
-        merkle_root=sha256(name.encode()),
-        images=EXAMPLES,
-        modality="MR",
-        purposes=frozenset({Purpose.HEALTH_RESEARCH.value}),
-        profile=1,
-        attestation=sha256(name.encode()),
-        previous=bytes(32),
-    )
-
-
 def _model(generator: np.random.Generator) -> dict[str, np.ndarray]:
     rows = PARAMETERS // LAYERS // 1000
     return {
@@ -166,7 +114,6 @@ def _send(
     reader: Ledger,
 ) -> tuple[UpdateRecord, bytes]:
     """Encrypt and store one update as its hospital does, and sign its record."""
-    terms = reader.round(number).terms
     address = hospital.identity.address
     context = EnvelopeContext(reader.chain_id, reader.address, number, address)
     envelope = update.with_suffix(".envelope")
@@ -175,20 +122,7 @@ def _send(
         seal(update, update.stat().st_size, context, reader.recipients(number), envelope)
     with stages.measure("store"):
         blob = blobs.put(envelope)
-    record = UpdateRecord(
-        chain_id=reader.chain_id,
-        ledger=reader.address,
-        round=number,
-        hospital=address,
-        datasets=(hospital.version,),
-        purpose=terms.purpose,
-        examples=EXAMPLES,
-        base_model=terms.base_model,
-        update=update_digest(reader.chain_id, reader.address, number, address, content),
-        blob=blob.digest,
-        code=sha256(b"bench"),
-    )
-    return record, sign_update(record, hospital.identity.account)
+    return signed_record(reader, hospital, number, content, blob.digest)
 
 
 def _aggregate(
