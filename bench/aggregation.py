@@ -28,6 +28,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from aggregator import recipes
+from aggregator.pipeline import Pipeline
 from bench.children import THREADS, Child
 from bench.results import Row, keep
 from bench.updates import EXAMPLES, PARAMETERS, update_file, write_updates
@@ -53,10 +55,11 @@ Steps = Sequence[tuple[str, Mapping[str, int | str]]]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule that is measured, or another step together with the rule that it goes well with.
+    """A rule that is measured, a recipe, or another step with the rule that it goes well with.
 
     Args:
-        name: The step's name on the ledger; ``bench/peers/answer.py`` knows it by the same.
+        name: The step's name on the ledger, or the recipe's; ``bench/peers/answer.py`` knows rules
+            by the same.
         pipeline: Names and parameters of the steps, for as many updates.
         targets: At least how many times as fast as a peer it is to be.
         same: Whether peers compute the same, so that results are held against each other.
@@ -90,6 +93,11 @@ def _before_mean(name: str, **params: int) -> Callable[[int], Steps]:
     return lambda _: [(name, params), ("fed_avg", {})]
 
 
+def _recipe(build: Callable[[int], Pipeline]) -> Callable[[int], Steps]:
+    """Take a whole recipe, made for as many attackers as there may be among the updates."""
+    return lambda count: [(step.name, step.params) for step in build(hostile(count)).steps]
+
+
 RULES = (
     Rule("fed_avg", _plain("fed_avg"), {"Flower": 3, "ByzFL": 1}, same=True),
     Rule("median", _plain("median"), {"Flower": 40, "ByzFL": 40}, same=True),
@@ -110,19 +118,15 @@ RULES = (
     Rule("norm_range", _before_mean("norm_range", lower=MILLION // 10, upper=3 * MILLION)),
     Rule("sign_clusters", _before_mean("sign_clusters")),
     Rule("direction_cluster", _before_mean("direction_cluster")),
-    Rule(
-        "dnc",
-        lambda count: [
-            ("dnc", {"f": hostile(count), "iterations": 1, "coordinates": 10_000}),
-            ("fed_avg", {}),
-        ],
-    ),
+    Rule("dnc", _recipe(recipes.dnc)),
     Rule("norm_clipping", _before_mean("norm_clipping", bound=MILLION)),
     Rule("weight_cap", _before_mean("weight_cap", bound=2 * MILLION)),
-    Rule(
-        "nnm",
-        lambda count: [("nnm", {"f": hostile(count)}), ("trimmed_mean", {"f": hostile(count)})],
-    ),
+    Rule("nnm", _recipe(recipes.nnm_trimmed_mean)),
+    Rule("sign_guard", _recipe(lambda _: recipes.sign_guard())),
+    Rule("flame", _recipe(lambda _: recipes.flame())),
+    Rule("default", _recipe(lambda _: recipes.default())),
+    # As long as the robustness benchmark lets it iterate.
+    Rule("geometric_median_8", lambda _: [("geometric_median", {"iterations": 8})]),
     Rule("bucketing", lambda _: [("bucketing", {"size": 2}), ("median", {})]),
     Rule("noise", lambda _: [("fed_avg", {}), ("noise", {"scale": MILLION // 1000})]),
     Rule(
