@@ -77,11 +77,18 @@ check: setup ## Lint, types, import rules, contract analysis, and that the ABIs 
 bench: setup ## Measure everything; results go to bench/results.json
 	python -m bench.round_stages
 	$(MAKE) bench-aggregation
+	$(MAKE) bench-robustness
 
 .PHONY: bench-aggregation
 bench-aggregation: setup $(PEERS)/.python-done ## Measure aggregation against Flower and ByzFL, and its memory
 	python -m bench.aggregation --peers $(PEERS)/bin/python
 	python -m bench.memory
+
+.PHONY: bench-robustness
+bench-robustness: setup ## Set every attack against every pipeline, what is missing of it; writes docs/robustness.md
+	python -m bench.gas
+	python -m bench.robustness.table --processes 2
+	python -m bench.robustness.report
 
 $(PEERS)/.python-done: bench/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)

@@ -7,7 +7,8 @@ from inspect import Parameter, getdoc, signature
 from typing import Any, Final
 
 from aggregator.optimizers import Optimizer
-from aggregator.pipeline import STEPS, NoiseStep, QuarantineStep
+from aggregator.pipeline import STEPS, NoiseStep
+from aggregator.quarantine import Quarantine
 from aggregator.recipes import RECIPES
 from aggregator.rules import Rule
 from aggregator.screens import Screen
@@ -15,7 +16,7 @@ from aggregator.transforms import Transform
 
 _KINDS: Final[Mapping[type, str]] = {
     Rule: "rule",
-    QuarantineStep: "quarantine",
+    Quarantine: "quarantine",
     Screen: "screen",
     Transform: "transform",
     NoiseStep: "noise",

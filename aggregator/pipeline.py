@@ -20,8 +20,7 @@ from aggregator.draws import Draws
 from aggregator.judgement import KEPT, MILLION, Judgement
 from aggregator.optimizers import Optimizer
 from aggregator.params import integer
-from aggregator.reputation import STEP as QUARANTINE
-from aggregator.reputation import Quarantine
+from aggregator.quarantine import Quarantine
 from aggregator.rules import Average, Combination, Ranking, Rule, judge_trimmed
 from aggregator.screens import Screen
 from aggregator.transforms import Transform
@@ -64,50 +63,12 @@ class NoiseStep:
         return {"scale": self.scale}
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantineStep:
-    """The policy by which a repeat offender's updates are left out; see `aggregator.reputation`.
-
-    Args:
-        policy: When a hospital is quarantined and for how long.
-    """
-
-    policy: Quarantine
-
-    @property
-    def name(self) -> str:
-        """What it is called on the ledger."""
-        return QUARANTINE
-
-    @property
-    def params(self) -> Mapping[str, int]:
-        """Its parameters by name."""
-        return self.policy.to_params()
-
-
-def quarantine(strikes: int, window: int, rounds: int) -> QuarantineStep:
-    """Leave out the updates of hospitals with too many strikes (docs/protocol.md, section 9.8).
-
-    Args:
-        strikes: How many fill the measure.
-        window: Among how many of the hospital's latest records.
-        rounds: For how many of the task's final rounds it is left out.
-
-    Raises:
-        InvalidInputError: If a parameter is out of range.
-    """
-    return QuarantineStep(
-        Quarantine.from_params({"strikes": strikes, "window": window, "rounds": rounds})
-    )
-
-
-Step: TypeAlias = QuarantineStep | Screen | Transform | Rule | NoiseStep | Optimizer
+Step: TypeAlias = Quarantine | Screen | Transform | Rule | NoiseStep | Optimizer
 
 STEPS: Final[Mapping[str, Callable[..., Step]]] = MappingProxyType(
     {
         build.__name__: build
         for build in (
-            quarantine,
             screens.norm_range,
             screens.sign_clusters,
             screens.direction_cluster,
@@ -134,7 +95,7 @@ STEPS: Final[Mapping[str, Callable[..., Step]]] = MappingProxyType(
             optimizers.fed_yogi,
         )
     }
-    | {"noise": NoiseStep}
+    | {"quarantine": Quarantine, "noise": NoiseStep}
 )
 # Steps that look at each coordinate, or each count, by itself, and compute with no dot products.
 _UNMEASURED: Final = frozenset(
@@ -154,7 +115,7 @@ _UNMEASURED: Final = frozenset(
     }
 )
 _MIXING: Final = frozenset({"nnm", "bucketing"})
-_ORDER: Final = (QuarantineStep, Screen, Transform, Rule, NoiseStep, Optimizer)
+_ORDER: Final = (Quarantine, Screen, Transform, Rule, NoiseStep, Optimizer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +167,7 @@ class Pipeline:
     def quarantine(self) -> Quarantine | None:
         """The policy by which repeat offenders are left out, None without one."""
         first = self.steps[0]
-        return first.policy if isinstance(first, QuarantineStep) else None
+        return first if isinstance(first, Quarantine) else None
 
     @property
     def least_kept(self) -> int:

@@ -20,9 +20,9 @@ from aggregator.pipeline import (
     NoiseStep,
     Pipeline,
     Step,
-    quarantine,
     read_pipeline,
 )
+from aggregator.quarantine import Quarantine
 from aggregator.rules import Rule
 from chain.canonical import parse_json
 from chain.errors import InvalidInputError
@@ -51,7 +51,7 @@ def default(f: int = 1) -> Pipeline:
     """
     return Pipeline(
         (
-            quarantine(strikes=4, window=10, rounds=10),
+            Quarantine(strikes=4, window=10, rounds=10),
             screens.norm_range(lower=0, upper=10 * MILLION),
             screens.sybils(least=2 * f + 2, limit=MILLION // 5),
             transforms.norm_clipping(MILLION),

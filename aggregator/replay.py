@@ -18,7 +18,8 @@ from aggregator.admission import NO_CONTENT, AdmissionTerms, Admitted, admit
 from aggregator.cohort import Member
 from aggregator.judgement import KEPT, Judgement
 from aggregator.pipeline import Pipeline, parse_pipeline
-from aggregator.reputation import Quarantine, standings, verdict_history
+from aggregator.quarantine import Quarantine
+from aggregator.reputation import standings, verdict_history
 from chain.addresses import address_order
 from chain.blobs import BlobStore
 from chain.cid import Cid

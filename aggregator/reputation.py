@@ -2,87 +2,19 @@
 
 Everything follows from the verdicts of the task's final rounds, which are on the ledger, and from
 the policy, which the round's pipeline holds since the round was opened. So whoever reads the
-ledger comes to the same standing (docs/protocol.md, section "Quarantine").
+ledger comes to the same standing (docs/protocol.md, section 9.8).
 """
 
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aggregator.pipeline import parse_pipeline
+from aggregator.quarantine import Quarantine, strikes_of
 from chain.addresses import address_order
-from chain.canonical import parse_json
 from chain.errors import InvalidInputError, LedgerError
 from chain.ledger import LedgerReader
 from chain.types import Outcome, Phase, Reason, Tally, Verdict
-
-STEP = "quarantine"
-FAULT = 1_000_000  # a strike, in millionths
-FLAG = 500_000
-
-# What the bytes prove that the hospital signed for. Not among them: BLOB_UNAVAILABLE and
-# BLOB_DIGEST_MISMATCH, where the IPFS node may be at fault, and COPIED_FROM_PEER, where the ledger
-# tells which of two came first but not which of two is the copy.
-FAULTS = frozenset(map(Reason, (*range(3, 15), 16)))
-# A statistic, but one that other data hardly move: whoever scales its update leaves the range.
-FLAGS = frozenset({Reason.NORM_OUT_OF_RANGE})
-# What screens and rules leave out because others are more alike. Of any cohort they leave out
-# somebody, and most often the hospital that is different.
-COMPARISONS = range(Reason.NORM_OUT_OF_RANGE + 1, 64)
-
-GREATEST = 1_000  # of any of a policy's parameters
-_MAX_PIPELINE = 1_024  # bytes, the ledger's bound on a round's rule
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantine:
-    """The policy: so many strikes within so many records shut a hospital out for so many rounds.
-
-    Args:
-        strikes: How many strikes fill the measure, from 1 to `window`.
-        window: How many of the hospital's latest records count, at most 1,000.
-        rounds: How many of the task's final rounds the quarantine lasts, 1 to 1,000.
-
-    Raises:
-        InvalidInputError: If one is out of range.
-    """
-
-    strikes: int
-    window: int
-    rounds: int
-
-    def __post_init__(self) -> None:
-        within = 1 <= self.strikes <= self.window <= GREATEST and 1 <= self.rounds <= GREATEST
-        if not within:
-            raise InvalidInputError(
-                f"{STEP}: expected 1 <= strikes <= window <= {GREATEST} and "
-                f"1 <= rounds <= {GREATEST}, found {self.to_params()}"
-            )
-
-    @property
-    def threshold(self) -> int:
-        """What a quarantined hospital's strikes were held against, in millionths."""
-        return self.strikes * FAULT
-
-    def to_params(self) -> dict[str, int]:
-        """Write the policy as its pipeline step's parameters."""
-        return {"strikes": self.strikes, "window": self.window, "rounds": self.rounds}
-
-    @classmethod
-    def from_params(cls, params: object) -> "Quarantine":
-        """Read the policy from its pipeline step's parameters.
-
-        Raises:
-            InvalidInputError: If they are not exactly these, each an integer in range.
-        """
-        names = ("strikes", "window", "rounds")
-        if not isinstance(params, dict) or params.keys() != set(names):
-            raise InvalidInputError(
-                f"{STEP}: expected the parameters {list(names)}, found {repr(params)[:100]}"
-            )
-        values = [params[name] for name in names]
-        if not all(type(value) is int for value in values):
-            raise InvalidInputError(f"{STEP}: expected integers, found {repr(params)[:100]}")
-        return cls(*values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +77,6 @@ class Reputation:
     hospitals: tuple[Standing, ...]
 
 
-def strikes_of(verdict: Verdict) -> int | None:
-    """Weigh what a verdict says about its hospital.
-
-    Returns:
-        In millionths: 1,000,000 for a fault that the update's own bytes prove; 500,000 for a norm
-        out of range, which by chance an honest one may have; 0 for an update that was compared
-        with the others, whatever came of it. None where the verdict says nothing: such a record
-        takes no place in the window, so that nobody pushes strikes out of it by sending nothing.
-    """
-    if verdict.outcome is not Outcome.REJECTED or verdict.reason in COMPARISONS:
-        return 0
-    if verdict.reason in FAULTS:
-        return FAULT
-    return FLAG if verdict.reason in FLAGS else None
-
-
 def standings(history: Sequence[FinalRound], policy: Quarantine | None) -> dict[str, Standing]:
     """Fold a task's final rounds into the standing of each hospital.
 
@@ -181,26 +97,6 @@ def standings(history: Sequence[FinalRound], policy: Quarantine | None) -> dict[
         hospital: files[hospital].standing(hospital, len(history) + 1)
         for hospital in sorted(files, key=address_order)
     }
-
-
-def quarantine_of(pipeline: str) -> Quarantine | None:
-    """Find the quarantine in a round's pipeline, as the ledger holds it.
-
-    Args:
-        pipeline: JSON, a list of steps `{"name", "params"}` or one such step alone.
-
-    Returns:
-        The policy, None where the pipeline has no such step.
-
-    Raises:
-        InvalidInputError: If the pipeline is neither, or has a malformed quarantine or two of them.
-    """
-    parsed = parse_json(pipeline.encode(errors="replace"), _MAX_PIPELINE)
-    steps = map(_name_and_params, parsed if isinstance(parsed, list) else [parsed])
-    found = [Quarantine.from_params(params) for name, params in steps if name == STEP]
-    if len(found) > 1:
-        raise InvalidInputError(f"expected one step {STEP} at the most, found {len(found)}")
-    return found[0] if found else None
 
 
 def verdict_history(
@@ -239,7 +135,7 @@ def reputation(task: str, history: Sequence[FinalRound], pipeline: str | None) -
             policy: nobody can judge a round by it either.
     """
     try:
-        policy = None if pipeline is None else quarantine_of(pipeline)
+        policy = None if pipeline is None else parse_pipeline(pipeline).quarantine
     except InvalidInputError:
         policy = None
     return Reputation(task, len(history), policy, tuple(standings(history, policy).values()))
@@ -271,12 +167,6 @@ def read_reputation(reader: LedgerReader, task: str) -> Reputation:
                 "final just now, ask again"
             )
     return found
-
-
-def _name_and_params(step: object) -> tuple[object, object]:
-    if not isinstance(step, dict) or step.keys() != {"name", "params"}:
-        raise InvalidInputError(f"expected a step with name and params, found {repr(step)[:100]}")
-    return step["name"], step["params"]
 
 
 class _File:

@@ -1,5 +1,6 @@
 """Values of the ledger as the documentation shows them, written by the code that writes answers."""
 
+from aggregator.quarantine import Quarantine
 from aggregator.queries import (
     Ancestor,
     Contribution,
@@ -15,7 +16,7 @@ from aggregator.queries import (
     VersionEntry,
     WitnessWord,
 )
-from aggregator.reputation import Quarantine, ReasonCount, Reputation, Standing
+from aggregator.reputation import ReasonCount, Reputation, Standing
 from api.schemas import ADDRESS, LEDGER, Json
 from chain.types import (
     AccessGrant,

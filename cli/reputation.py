@@ -7,7 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.reputation import FAULT, Reputation, Standing, read_reputation
+from aggregator.quarantine import FAULT
+from aggregator.reputation import Reputation, Standing, read_reputation
 from audit.tasks import all_tasks
 from chain.federation import Federation
 from chain.wire import to_json_dict

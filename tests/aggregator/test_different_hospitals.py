@@ -14,7 +14,8 @@ import pytest
 
 from aggregator.cohort import Member
 from aggregator.pipeline import parse_pipeline
-from aggregator.reputation import FinalRound, Quarantine, standings
+from aggregator.quarantine import Quarantine
+from aggregator.reputation import FinalRound, standings
 from chain.canonical import canonical_json
 from chain.digests import content_digest
 from chain.tensors import Array, open_tensors, save_tensors
@@ -46,7 +47,7 @@ DNC: Step = ("dnc", {"coordinates": 100, "f": 2, "iterations": 1})
 
 
 def pipeline_json(screens: Sequence[Step]) -> str:
-    steps = [("quarantine", POLICY.to_params()), *screens, ("mean", {})]
+    steps = [("quarantine", POLICY.params), *screens, ("mean", {})]
     return canonical_json([{"name": name, "params": params} for name, params in steps]).decode()
 
 
