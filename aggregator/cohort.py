@@ -6,11 +6,9 @@ results in order; so the number of threads changes nothing, and memory is bounde
 in work and by n x n numbers, never by the models.
 """
 
-import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +19,7 @@ from aggregator.arrays import Doubles, Integers
 from aggregator.sorting import network
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.files import replacing
-from chain.tensors import Array, Schema, TensorFile
+from chain.tensors import Array, TensorFile
 
 STRETCH = 1 << 18  # coordinates
 
@@ -72,7 +70,7 @@ class Noise:
     deviation: float
 
 
-SILENCE = Noise(0, 0.0)
+NO_NOISE = Noise(0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +187,7 @@ class Cohort:
             first += base.size
         return np.concatenate(parts, axis=1)
 
-    def write_mean(self, weights: Doubles, out: Path, noise: Noise = SILENCE) -> None:
+    def write_mean(self, weights: Doubles, out: Path, noise: Noise = NO_NOISE) -> None:
         """Write the weighted mean of base model and updates.
 
         Args:
@@ -212,7 +210,7 @@ class Cohort:
         self._write(work, out)
 
     def write_sorted(
-        self, mixing: Doubles | None, ranks: Ranks, out: Path, noise: Noise = SILENCE
+        self, mixing: Doubles | None, ranks: Ranks, out: Path, noise: Noise = NO_NOISE
     ) -> list[int]:
         """Sort each coordinate's values and write the mean of some of them.
 
@@ -310,18 +308,6 @@ def _kernels() -> Any:
     from aggregator import kernels
 
     return kernels
-
-
-@contextmanager
-def new_tensors(path: Path, schema: Schema) -> Iterator[TensorFile]:
-    """Map a new canonical file for writing; it takes its name when the block ends well."""
-    with replacing(path) as file:
-        file.write(schema.header())
-        file.flush()
-        # Without the space reserved, a full disk would end the process at a write to the map.
-        os.posix_fallocate(file.fileno(), 0, schema.file_size())
-        with TensorFile(schema, mmap.mmap(file.fileno(), schema.file_size())) as tensors:
-            yield tensors
 
 
 def dot_products(rows: Doubles) -> Doubles:

@@ -1,18 +1,20 @@
 """Server optimisers: how far the model follows what a rule made of the updates.
 
 A rule's result says where the hospitals went. An optimiser takes the way there from the base
-model, Δ, for a gradient and makes a step of its own (docs/protocol.md, 9). What it remembers from
-round to round, a momentum `m` and a second moment `v`, are tensors of the model itself whose names
-begin `server.`, so that whatever vouches for a model vouches for them too.
+model, Δ, for a gradient and makes a step of its own (docs/protocol.md, section 9.7). What it
+remembers from round to round, a momentum `m` and a second moment `v`, are tensors of the model
+itself whose names begin `server.`, so that whatever vouches for a model vouches for them too.
 
-Like the rules, an optimiser computes each coordinate from that coordinate alone, by single
-IEEE 754 operations in float64 in the order that is written here. Neither threads nor blocks can
-change a bit.
+An optimiser computes each coordinate from that coordinate alone, by single IEEE 754 operations in
+float64 in the order that is written here. Neither threads nor blocks can change a bit.
 """
 
 import math
+import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +24,10 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from aggregator.arrays import Doubles
-from aggregator.cohort import new_tensors
 from aggregator.judgement import MILLION
-from chain.canonical import canonical_json
+from aggregator.params import require_integer
 from chain.errors import InvalidInputError, UnfitRoundError
+from chain.files import replacing
 from chain.tensors import Array, Schema, TensorFile, state_name
 
 _BLOCK = 1 << 14  # coordinates
@@ -62,27 +64,13 @@ class Optimizer:
             message = f"{self.name} has the parameters {sorted(bounds)}, found {list(self.params)}"
             raise InvalidInputError(message)
         for key, value in self.params.items():
-            # `True` is an int to Python, and 1.0 lies in every range that 1 does.
-            if type(value) is not int or value not in bounds[key]:
-                message = (
-                    f"{self.name} needs {key} in millionths, an integer from {bounds[key].start} "
-                    f"to {bounds[key].stop - 1}, found {value!r}"
-                )
-                raise InvalidInputError(message)
+            require_integer(self.name, key, value, bounds[key].start, bounds[key].stop - 1)
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
 
     @property
     def state(self) -> tuple[str, ...]:
         """The kinds of state that it keeps, one of `chain.tensors.STATES`."""
         return _METHODS[self.name].state
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the optimiser as a value of JSON."""
-        return {"name": self.name, "params": dict(self.params)}
-
-    def to_json(self) -> str:
-        """Return the optimiser in canonical JSON."""
-        return canonical_json(self.to_dict()).decode()
 
     def model_schema(self, base: Schema) -> Schema:
         """Describe the models that it makes from a base model, with or without state.
@@ -159,19 +147,6 @@ def fed_yogi(learning_rate: int, beta1: int, beta2: int, tau: int) -> Optimizer:
     return Optimizer("fed_yogi", _adaptive(learning_rate, beta1, beta2, tau))
 
 
-def read_optimizer(value: object) -> Optimizer:
-    """Read an optimiser from a value of JSON, such as a member of a pipeline.
-
-    Raises:
-        InvalidInputError: If it is no optimiser.
-    """
-    match value:
-        case {"name": str(name), "params": dict(params), **rest} if not rest:
-            return Optimizer(name, params)
-    message = f'expected an optimiser {{"name":NAME,"params":{{…}}}}, found {value!r}'
-    raise InvalidInputError(message)
-
-
 def apply(
     optimizer: Optimizer, base: TensorFile, aggregate: TensorFile, out: Path, threads: int
 ) -> None:
@@ -209,7 +184,7 @@ def apply(
         message = f"{optimizer.name} cannot keep its state in this model: {error}"
         raise UnfitRoundError(message) from error
     remembers = base.schema == schema
-    with new_tensors(out, schema) as model, ThreadPoolExecutor(threads) as pool:
+    with _new_tensors(out, schema) as model, ThreadPoolExecutor(threads) as pool:
         step = partial(_step_block, optimizer, base, aggregate, model, remembers)
         if not all(list(pool.map(step, _blocks(trained)))):
             message = (
@@ -217,6 +192,19 @@ def apply(
                 "base model holds a state that no step leaves behind"
             )
             raise UnfitRoundError(message)
+
+
+@contextmanager
+def _new_tensors(path: Path, schema: Schema) -> Iterator[TensorFile]:
+    """Map a new canonical file for writing; it takes its name when the block ends well."""
+    # Nothing is lost with a model that can be aggregated again, so nobody waits for the disk.
+    with replacing(path, synced=False) as file:
+        file.write(schema.header())
+        file.flush()
+        # Without the space reserved, a full disk would end the process at a write to the map.
+        os.posix_fallocate(file.fileno(), 0, schema.file_size())
+        with TensorFile(schema, mmap.mmap(file.fileno(), schema.file_size())) as tensors:
+            yield tensors
 
 
 def _step_block(

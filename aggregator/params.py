@@ -3,7 +3,7 @@
 from chain.errors import InvalidInputError
 
 
-def integer(step: str, name: str, value: object, least: int, greatest: int) -> None:
+def require_integer(step: str, name: str, value: object, least: int, greatest: int) -> None:
     """Refuse a parameter that is no integer within its bounds.
 
     Raises:

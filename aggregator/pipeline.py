@@ -15,11 +15,11 @@ from typing import Any, Final, TypeAlias
 
 from aggregator import optimizers, rules, screens, transforms
 from aggregator.blend import Blend, lower_median
-from aggregator.cohort import SILENCE, Cohort, Member, Noise
+from aggregator.cohort import NO_NOISE, Cohort, Member, Noise
 from aggregator.draws import Draws
 from aggregator.judgement import KEPT, MILLION, Judgement
 from aggregator.optimizers import Optimizer
-from aggregator.params import integer
+from aggregator.params import require_integer
 from aggregator.quarantine import Quarantine
 from aggregator.rules import Average, Combination, Ranking, Rule, judge_trimmed
 from aggregator.screens import Screen
@@ -50,7 +50,7 @@ class NoiseStep:
 
     def __post_init__(self) -> None:
         """Refuse a scale that is out of range."""
-        integer("noise", "scale", self.scale, 1, MILLION)
+        require_integer("noise", "scale", self.scale, 1, MILLION)
 
     @property
     def name(self) -> str:
@@ -223,7 +223,7 @@ class Pipeline:
 
     def _aggregate(self, cohort: Cohort, out: Path) -> tuple[Judgement, ...]:
         verdicts = _Judgements(len(cohort))
-        passed, noise = cohort, SILENCE
+        passed, noise = cohort, NO_NOISE
         if not _UNMEASURED.issuperset(step.name for step in self.steps):
             passed = verdicts.screen(passed, screens.judge_lengths(passed))
         for step in self.steps:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aggregator.params import integer
+from aggregator.params import require_integer
 from chain.types import Outcome, Reason, Verdict
 
 FAULT = 1_000_000  # a strike, in millionths
@@ -41,9 +41,9 @@ class Quarantine:
 
     def __post_init__(self) -> None:
         """Refuse a policy that is out of range."""
-        integer(self.name, "window", self.window, 1, _GREATEST)
-        integer(self.name, "strikes", self.strikes, 1, self.window)
-        integer(self.name, "rounds", self.rounds, 1, _GREATEST)
+        require_integer(self.name, "window", self.window, 1, _GREATEST)
+        require_integer(self.name, "strikes", self.strikes, 1, self.window)
+        require_integer(self.name, "rounds", self.rounds, 1, _GREATEST)
 
     @property
     def name(self) -> str:

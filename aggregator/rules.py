@@ -27,7 +27,7 @@ from aggregator.blend import (
 )
 from aggregator.cohort import Ranks
 from aggregator.judgement import KEPT, MILLION, Judgement, accepted, clipped
-from aggregator.params import integer
+from aggregator.params import require_integer
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.types import Reason
 
@@ -127,7 +127,7 @@ def trimmed_mean(f: int) -> Rule:
     Raises:
         InvalidInputError: If `f` is out of range.
     """
-    integer("trimmed_mean", "f", f, 0, _MOST_FAULTY)
+    require_integer("trimmed_mean", "f", f, 0, _MOST_FAULTY)
 
     def combine(blend: Blend) -> Ranking:
         n = len(blend)
@@ -148,7 +148,7 @@ def krum(f: int) -> Rule:
     Raises:
         InvalidInputError: If `f` is out of range.
     """
-    integer("krum", "f", f, 0, _MOST_FAULTY)
+    require_integer("krum", "f", f, 0, _MOST_FAULTY)
     return Rule("krum", {"f": f}, 2 * f + 3, lambda blend: _least_krum_scores(blend, f, 1))
 
 
@@ -161,7 +161,7 @@ def multi_krum(f: int) -> Rule:
     Raises:
         InvalidInputError: If `f` is out of range.
     """
-    integer("multi_krum", "f", f, 0, _MOST_FAULTY)
+    require_integer("multi_krum", "f", f, 0, _MOST_FAULTY)
     return Rule(
         "multi_krum",
         {"f": f},
@@ -182,7 +182,7 @@ def bulyan(f: int) -> Rule:
     Raises:
         InvalidInputError: If `f` is out of range.
     """
-    integer("bulyan", "f", f, 0, 31)
+    require_integer("bulyan", "f", f, 0, 31)
 
     def combine(blend: Blend) -> Ranking:
         n = len(blend)
@@ -213,7 +213,7 @@ def geometric_median(iterations: int) -> Rule:
     Raises:
         InvalidInputError: If the number is out of range.
     """
-    integer("geometric_median", "iterations", iterations, 1, 1000)
+    require_integer("geometric_median", "iterations", iterations, 1, 1000)
 
     def combine(blend: Blend) -> Average:
         products = blend.products()
@@ -250,8 +250,8 @@ def centred_clipping(radius: int, iterations: int) -> Rule:
     Raises:
         InvalidInputError: If a parameter is out of range.
     """
-    integer("centred_clipping", "radius", radius, 1, 1000 * MILLION)
-    integer("centred_clipping", "iterations", iterations, 1, 1000)
+    require_integer("centred_clipping", "radius", radius, 1, 1000 * MILLION)
+    require_integer("centred_clipping", "iterations", iterations, 1, 1000)
 
     def combine(blend: Blend) -> Average:
         products = blend.products()

@@ -17,7 +17,7 @@ from aggregator.clusters import largest_cluster, leading_scores, majority_cluste
 from aggregator.cohort import Cohort, dot_products
 from aggregator.draws import Draws
 from aggregator.judgement import KEPT, MILLION, Judgement, accepted, rejected
-from aggregator.params import integer
+from aggregator.params import require_integer
 from chain.types import Reason
 
 _POWER_ROUNDS = 100
@@ -54,8 +54,8 @@ def norm_range(lower: int, upper: int) -> Screen:
     Raises:
         InvalidInputError: If a bound is out of range.
     """
-    integer("norm_range", "lower", lower, 0, MILLION)
-    integer("norm_range", "upper", upper, MILLION, 1000 * MILLION)
+    require_integer("norm_range", "lower", lower, 0, MILLION)
+    require_integer("norm_range", "upper", upper, MILLION, 1000 * MILLION)
 
     def judge(cohort: Cohort) -> list[Judgement]:
         lengths = norms(cohort.products())
@@ -129,9 +129,9 @@ def dnc(f: int, iterations: int, coordinates: int) -> Screen:
     Raises:
         InvalidInputError: If a parameter is out of range.
     """
-    integer("dnc", "f", f, 0, 127)
-    integer("dnc", "iterations", iterations, 1, 16)
-    integer("dnc", "coordinates", coordinates, 1, 100_000)
+    require_integer("dnc", "f", f, 0, 127)
+    require_integer("dnc", "iterations", iterations, 1, 16)
+    require_integer("dnc", "coordinates", coordinates, 1, 100_000)
 
     def judge(cohort: Cohort) -> list[Judgement]:
         draws = Draws("dnc", cohort.contents)
@@ -193,8 +193,8 @@ def sybils(least: int, limit: int) -> Screen:
     Raises:
         InvalidInputError: If a parameter is out of range.
     """
-    integer("sybils", "least", least, 1, 128)
-    integer("sybils", "limit", limit, 1, MILLION)
+    require_integer("sybils", "least", least, 1, 128)
+    require_integer("sybils", "limit", limit, 1, MILLION)
 
     def judge(cohort: Cohort) -> list[Judgement]:
         likeness = cosines(_centred(cohort.products()))

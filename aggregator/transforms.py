@@ -12,7 +12,7 @@ import numpy as np
 from aggregator.blend import Blend, lower_median, multiply, ratio, smallest, squared_distances
 from aggregator.draws import Draws
 from aggregator.judgement import MILLION, Judgement, accepted, clipped
-from aggregator.params import integer
+from aggregator.params import require_integer
 from chain.types import Reason
 
 
@@ -46,7 +46,7 @@ def norm_clipping(bound: int) -> Transform:
     Raises:
         InvalidInputError: If the bound is out of range.
     """
-    integer("norm_clipping", "bound", bound, 1, 1000 * MILLION)
+    require_integer("norm_clipping", "bound", bound, 1, 1000 * MILLION)
 
     def apply(blend: Blend) -> tuple[Blend, Sequence[Judgement]]:
         lengths = blend.norms()
@@ -77,7 +77,7 @@ def weight_cap(bound: int) -> Transform:
     Raises:
         InvalidInputError: If the bound is out of range.
     """
-    integer("weight_cap", "bound", bound, 1, 1000 * MILLION)
+    require_integer("weight_cap", "bound", bound, 1, 1000 * MILLION)
 
     def apply(blend: Blend) -> tuple[Blend, Sequence[Judgement]]:
         counts = [float(weight) for weight in blend.weights]
@@ -106,7 +106,7 @@ def nnm(f: int) -> Transform:
     Raises:
         InvalidInputError: If `f` is out of range.
     """
-    integer("nnm", "f", f, 0, 63)
+    require_integer("nnm", "f", f, 0, 63)
 
     def apply(blend: Blend) -> tuple[Blend, None]:
         n = len(blend)
@@ -131,7 +131,7 @@ def bucketing(size: int) -> Transform:
     Raises:
         InvalidInputError: If the size is out of range.
     """
-    integer("bucketing", "size", size, 1, 64)
+    require_integer("bucketing", "size", size, 1, 64)
 
     def apply(blend: Blend) -> tuple[Blend, None]:
         n = len(blend)
