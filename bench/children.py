@@ -7,14 +7,14 @@ threads or imports, and the asking process can watch their memory from outside.
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from aggregator.memory import AnonymousMemory
+
 THREADS = 2
-_INTERVAL = 0.005  # seconds between two looks at a child's memory
 _VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -23,7 +23,7 @@ class Child:
 
     Attributes:
         peak: The most anonymous memory that it was seen to have while it answered, in bytes
-            (`RssAnon` of proc(5): heap, stacks and buffers, not the pages of mapped files).
+            (see `aggregator.memory`).
     """
 
     def __init__(self, command: Sequence[str | Path], folder: Path) -> None:
@@ -44,24 +44,23 @@ class Child:
         """Send a request and wait for its answer.
 
         Raises:
-            SystemExit: If the child ends instead; it has said why on standard error.
+            SystemExit: If the child ends instead; it has said why on standard error. Or if the
+                system does not tell its memory.
         """
         if self._process.stdin is None or self._process.stdout is None:
             raise SystemExit("expected a child with pipes")
-        done = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(done,))
-        watch.start()
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            done.set()
-            watch.join()
+        with AnonymousMemory(self._process.pid) as memory:
+            try:
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
+                line = self._process.stdout.readline()
+            except BrokenPipeError:
+                line = ""
         if not line:
             raise SystemExit(f"expected an answer to {request}, found the end of {self}")
+        if memory.peak is None:
+            raise SystemExit("expected RssAnon in /proc/PID/status, found none: measure on Linux")
+        self.peak = max(self.peak, memory.peak)
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -80,15 +79,3 @@ class Child:
         """End it."""
         self._process.kill()
         self._process.communicate()
-
-    def _watch(self, done: threading.Event) -> None:
-        # proc(5) keeps no high-water mark of anonymous memory alone, hence the looking.
-        status = Path(f"/proc/{self._process.pid}/status")
-        while True:
-            last = done.is_set()
-            for line in status.read_text().splitlines():
-                if line.startswith("RssAnon:"):
-                    self.peak = max(self.peak, int(line.split()[1]) * 1024)
-            if last:
-                return
-            done.wait(_INTERVAL)

@@ -2,7 +2,7 @@
 
 Counted is anonymous memory, the process's own: heap, stacks and buffers. The pages of mapped files
 are not, since they are the page cache's and go when somebody else needs room. Each rule runs in a
-process of its own, which is looked at every five milliseconds.
+process of its own, which is looked at a hundred times a second.
 
 ``make bench-aggregation`` runs it; rows go to ``bench/results.json``, with the peak by its limit as
 their ratio.
