@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from aggregator.arrays import Doubles
 
 _MOST_SHIFTS = 300
@@ -95,33 +93,3 @@ def _shift(
         if step <= _STILL * bandwidth:
             break
     return centre, len(near)
-
-
-def leading_scores(products: Doubles, rounds: int) -> list[float]:
-    """Return the squared projections of vectors on their leading singular direction.
-
-    Found by the power method from the row with the greatest norm, always with as many
-    multiplications (Golub and Van Loan, Matrix Computations, 8.2.1).
-
-    Args:
-        products: float64 (n, n), the vectors' dot products.
-        rounds: How many multiplications.
-
-    Returns:
-        Up to one common factor.
-    """
-    start = int(np.argmax(products.diagonal()))
-    direction = products[start].copy()
-    for _ in range(rounds):
-        greatest = float(np.max(np.abs(direction)))
-        if greatest == 0.0:
-            break
-        direction = np.divide(direction, greatest)
-        following = np.zeros_like(direction)
-        for value, column in zip(direction, products.T, strict=True):
-            np.add(following, np.multiply(column, value), out=following)
-        direction = following
-    greatest = float(np.max(np.abs(direction)))
-    if greatest > 0:
-        direction = np.divide(direction, greatest)  # its squares neither overflow nor vanish
-    return [float(value) * float(value) for value in direction]

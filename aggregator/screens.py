@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aggregator.arrays import Doubles
-from aggregator.blend import cosines, lower_median, norms, ratio, smallest
-from aggregator.clusters import largest_cluster, leading_scores, majority_cluster
+from aggregator.blend import cosines, lower_median, multiply, norms, ratio, smallest
+from aggregator.clusters import largest_cluster, majority_cluster
 from aggregator.cohort import Cohort, dot_products
 from aggregator.draws import Draws
 from aggregator.judgement import KEPT, MILLION, Judgement, accepted, rejected
@@ -237,4 +237,29 @@ def _projections(sample: Doubles) -> list[float]:
     for row in sample:
         np.add(total, row, out=total)
     centred = sample - total / n
-    return leading_scores(dot_products(centred), _POWER_ROUNDS)
+    return _leading_scores(dot_products(centred))
+
+
+def _leading_scores(products: Doubles) -> list[float]:
+    """Return the squared projections of vectors on their leading singular direction.
+
+    Found by the power method from the row with the greatest norm, always with as many
+    multiplications (Golub and Van Loan, Matrix Computations, 8.2.1).
+
+    Args:
+        products: float64 (n, n), the vectors' dot products.
+
+    Returns:
+        Up to one common factor.
+    """
+    start = int(np.argmax(products.diagonal()))
+    direction = products[start].copy()
+    for _ in range(_POWER_ROUNDS):
+        greatest = float(np.max(np.abs(direction)))
+        if greatest == 0.0:
+            break
+        direction = multiply(products, np.divide(direction, greatest)[:, np.newaxis])[:, 0]
+    greatest = float(np.max(np.abs(direction)))
+    if greatest > 0:
+        direction = np.divide(direction, greatest)  # its squares neither overflow nor vanish
+    return [float(value) * float(value) for value in direction]
