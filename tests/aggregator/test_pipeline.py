@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from aggregator import cohort, screens
 from aggregator.offline import aggregate_files
 from aggregator.pipeline import STEPS, Pipeline, build_step, parse_pipeline, read_pipeline
+from aggregator.rounds import RoundPlan, _require_safe
 from chain.digests import content_digest
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.tensors import save_tensors, tensor_bytes
@@ -488,6 +489,31 @@ LEAST = [
 @pytest.mark.parametrize(("steps", "kept", "admitted"), LEAST)
 def test_a_pipeline_says_how_many_updates_it_needs(steps: Steps, kept: int, admitted: int) -> None:
     assert (of(*steps).least_kept, of(*steps).least_admitted) == (kept, admitted)
+
+
+PLAN = RoundPlan("task", 6, "", 5, 12, 1, 60, ())
+
+
+@pytest.mark.parametrize(
+    ("steps", "least", "most"),
+    [
+        ((TRIMMED,), 4, 12),
+        ((("krum", {"f": 2}),), 6, 12),
+        ((("bulyan", {"f": 1}),), 6, 12),
+        ((NNM, MEAN), 4, 12),
+        ((BUCKETING, TRIMMED), 8, 12),
+        ((DIRECTIONS, TRIMMED), 5, 7),
+        ((DNC, TRIMMED), 5, 8),
+    ],
+)
+def test_a_round_with_too_few_updates_for_its_pipeline_is_not_opened(
+    steps: Steps, least: int, most: int
+) -> None:
+    rule = pipeline_of(steps).to_json()
+    with pytest.raises(InvalidInputError, match="needs at least"):
+        _require_safe(replace(PLAN, rule=rule, min_updates=least, max_updates=most))
+    least, most = (least + 1, most) if most == PLAN.max_updates else (least, most + 1)
+    _require_safe(replace(PLAN, rule=rule, min_updates=least, max_updates=most))
 
 
 @pytest.mark.parametrize("n", range(1, 14))
