@@ -1,1 +1,1 @@
-"""Admission, aggregation rules, rounds, and the index of the chain."""
+"""Admission, pipelines, rounds, and the index of the chain."""

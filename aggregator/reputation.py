@@ -88,14 +88,14 @@ def standings(history: Sequence[FinalRound], policy: Quarantine | None) -> dict[
         A standing for each hospital with a verdict, ascending by address. A hospital that is not
         in it is not quarantined.
     """
-    files: dict[str, _File] = {}
+    conducts: dict[str, _Conduct] = {}
     for place, final in enumerate(history, 1):
         for verdict in final.verdicts:
-            file = files.setdefault(verdict.hospital, _File(policy))
-            file.enter(place, verdict)
+            conduct = conducts.setdefault(verdict.hospital, _Conduct(policy))
+            conduct.enter(place, verdict)
     return {
-        hospital: files[hospital].standing(hospital, len(history) + 1)
-        for hospital in sorted(files, key=address_order)
+        hospital: conducts[hospital].standing(hospital, len(history) + 1)
+        for hospital in sorted(conducts, key=address_order)
     }
 
 
@@ -169,7 +169,7 @@ def read_reputation(reader: LedgerReader, task: str) -> Reputation:
     return found
 
 
-class _File:
+class _Conduct:
     """What is kept of one hospital while a history is folded."""
 
     def __init__(self, policy: Quarantine | None) -> None:

@@ -154,7 +154,7 @@ class DatasetVersion:
 
 @dataclass(frozen=True, slots=True)
 class RoundTerms:
-    """What opening a round fixes (protocol 7). ``rule`` is canonical JSON."""
+    """What opening a round fixes (protocol 7). ``rule`` is the pipeline in canonical JSON."""
 
     task: str
     purpose: int

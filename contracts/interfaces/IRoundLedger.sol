@@ -31,7 +31,7 @@ interface IRoundLedger {
     /// @param baseModel SHA-256 of the base model's canonical bytes; the task's last final model.
     /// @param baseBlob SHA-256 of the base model's IPFS root block.
     /// @param schema SHA-256 of the canonical tensor schema.
-    /// @param rule The aggregation rule and its parameters in canonical JSON, 1 to 1,024 bytes.
+    /// @param rule The pipeline: its steps in canonical JSON, 1 to 1,024 bytes.
     /// @param minUpdates How many updates must be kept for a proposal, at least 1.
     /// @param maxUpdates Collecting ends with this many records, or at the deadline; at most 128.
     /// @param quorum k, the number of equal attestations that make the round final.
