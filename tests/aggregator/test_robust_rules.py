@@ -258,11 +258,11 @@ def test_fools_gold_weighs_sybils_down_and_different_hospitals_not(tmp_path: Pat
 
 def test_who_is_unlike_everybody_is_not_suspected_for_it(tmp_path: Path) -> None:
     """Its greatest cosine is negative: pardoning must not turn that into a likeness."""
-    base: Tensors = {"w": np.zeros(4)}
-    ways = [(1.0, 0.3, 0, 0), (0.3, 1.0, 0, 0), (-1.0, -1.0, 0, 0), (0, 0, 1.0, 0.0)]
+    base: Tensors = {"w": np.zeros(2)}
+    ways = [(1.0, 0.3), (0.3, 1.0), (-1.0, -1.0)]
     sent = [Sent(str(i), 1, {"w": np.array(way)}) for i, way in enumerate(ways)]
     judged = run(PIPELINES["fools_gold"], base, sent, tmp_path)[1]
-    assert judged[2] == judged[3] == (Outcome.ACCEPTED, Reason.NONE, 0, 900_000)
+    assert judged[2] == (Outcome.ACCEPTED, Reason.NONE, 0, 900_000)
 
 
 # The geometric median.
