@@ -30,10 +30,9 @@ $(VENV)/.python-done: requirements.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Compiled here, in half a minute, and kept beside the source, so that no round waits for it. What
-# was compiled before goes first: numba does not notice a change of lanes.py.
-$(VENV)/.kernels-done: aggregator/kernels.py aggregator/lanes.py $(VENV)/.python-done
-	@rm -f aggregator/__pycache__/kernels.*.nb?
+# Compiled here, in half a minute, and kept beside the source, so that no round waits for it.
+$(VENV)/.kernels-done: $(addprefix aggregator/,kernels.py lanes.py sorting.py) $(VENV)/.python-done
+	@rm -rf aggregator/__pycache__/kernels-*
 	@$(BIN)/python -c 'import aggregator.kernels'
 	@touch $@
 

@@ -192,6 +192,17 @@ def find_fault(tensors: TensorFile, schema: Schema) -> Fault | None:
     return _find_difference(_by_name(schema), _by_name(tensors.schema)) or _find_not_finite(tensors)
 
 
+def require_finite(what: str, tensors: TensorFile) -> None:
+    """Refuse a model with a value that is not finite.
+
+    Raises:
+        InvalidInputError: If there is one.
+    """
+    fault = _find_not_finite(tensors)
+    if fault is not None:
+        raise InvalidInputError(f"{what}: expected finite values, found others: {fault.told}")
+
+
 def _check_tensors(path: Path, schema: Schema) -> None:
     try:
         tensors = open_tensors(path)

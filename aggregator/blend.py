@@ -105,6 +105,22 @@ def cosines(products: Doubles) -> Doubles:
     return limited
 
 
+def distances_from(products: Doubles, weights: Doubles) -> list[float]:
+    """Return the distances of vectors, whose dot products these are, from their weighted sum."""
+    inner = multiply(products, weights[:, np.newaxis])[:, 0]
+    square = math.fsum(inner * weights)
+    return [
+        math.sqrt(max(float(own) - 2.0 * float(cross) + square, 0.0))
+        for own, cross in zip(products.diagonal(), inner, strict=True)
+    ]
+
+
+def shares(weights: Doubles) -> Doubles:
+    """Return weights divided by their sum."""
+    parts: Doubles = weights / math.fsum(weights)
+    return parts
+
+
 def lower_median(values: Iterable[float]) -> float:
     """Return the middle value, of two the lower one."""
     ordered = sorted(values)

@@ -9,10 +9,16 @@ depend neither on the processor nor on the number of threads.
 Callers own the memory behind the addresses and answer for its length: `aggregator.cohort`.
 """
 
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final
 
+import llvmlite
+import numba
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, config, njit, types
 
 from aggregator.arrays import Doubles, Integers
 from aggregator.lanes import (
@@ -51,9 +57,40 @@ _FLOATS = (types.float32[::1], types.float64[::1])
 _MAPPED = tuple(types.Array(one.dtype, 1, "C", readonly=True) for one in _FLOATS)
 
 
-def _compiled(*signatures: Any) -> Any:
+def _cache_folder() -> Path:
+    """Return where compiled loops are kept: a folder for each version of what they are made of.
+
+    numba looks at the file of a function alone, so it would not notice a change in
+    `aggregator.lanes` or an upgrade of its own, and would go on with other bits.
+    """
+    digest = sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    here = Path(__file__)
+    for name in ("kernels.py", "lanes.py", "sorting.py"):
+        digest.update(sha256((here.parent / name).read_bytes()).digest())
+    if config.CACHE_DIR:
+        root = Path(config.CACHE_DIR)
+    elif os.access(here.parent, os.W_OK):
+        root = here.parent / "__pycache__"
+    else:
+        root = Path.home() / ".cache" / "fedwitness"
+    return root / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def _compiled(*signatures: Any) -> Callable[[Any], Any]:
     """Compile for these types when the module is imported, or load what was compiled before."""
-    return njit(list(signatures), cache=True, nogil=True, error_model="numpy")
+
+    def compile_now(function: Any) -> Any:
+        before, config.CACHE_DIR = config.CACHE_DIR, str(_CACHE)
+        try:
+            kernel = njit(list(signatures), cache=True, nogil=True, error_model="numpy")
+            return kernel(function)
+        finally:
+            config.CACHE_DIR = before
+
+    return compile_now
+
+
+_CACHE = _cache_folder()
 
 
 _inlined = njit(error_model="numpy", inline="always")

@@ -269,7 +269,7 @@ def _require_possible(pipeline: Pipeline, files: Sequence[Path], out: Path, thre
         raise InvalidInputError(f"{out}: expected a folder {out.parent}, found none: make it first")
     if threads < 1:
         raise InvalidInputError(f"expected at least 1 thread, found {threads}")
-    least = pipeline.least_admitted
+    least = pipeline.least_admitted(1)
     if len(files) < least:
         raise InvalidInputError(
             f"the pipeline {pipeline.to_json()} needs at least {least} updates, found "

@@ -174,10 +174,15 @@ class Pipeline:
         """How many updates the rule needs, counted before the transforms and after the screens."""
         return self._least(Transform, self.rule.least)
 
-    @property
-    def least_admitted(self) -> int:
-        """How many admitted updates it needs, as far as it is sure how many the screens pass."""
-        return self._least(Screen, self.least_kept)
+    def least_admitted(self, kept: int) -> int:
+        """Tell how many admitted updates it needs for `kept` to pass the screens.
+
+        As far as it is sure how many the screens pass.
+
+        Raises:
+            InvalidInputError: If a screen may leave fewer of any number.
+        """
+        return self._least(Screen, max(kept, self.least_kept))
 
     def _least(self, kind: type[Screen] | type[Transform], least: int) -> int:
         for step in reversed(self.steps):

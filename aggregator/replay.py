@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TypeAlias
 
-from aggregator.admission import NO_CONTENT, AdmissionTerms, Admitted, admit
+from aggregator.admission import NO_CONTENT, AdmissionTerms, Admitted, admit, require_finite
 from aggregator.cohort import Member
 from aggregator.judgement import KEPT, Judgement
 from aggregator.pipeline import Pipeline, parse_pipeline
@@ -146,7 +146,8 @@ def fetch_base_model(blobs: BlobStore, terms: RoundTerms, folder: Path) -> Path:
     Raises:
         BlobUnavailableError: If it cannot be had.
         DigestMismatchError: If it, or its schema, is not what the round fixes.
-        InvalidInputError: If it is no canonical tensor file.
+        InvalidInputError: If it is no canonical tensor file, or a value is not finite: no update's
+            length could be measured from it.
     """
     path = folder / f"{terms.base_model.hex()}.safetensors"
     if not path.is_file() or content_digest(path) != terms.base_model:
@@ -154,6 +155,7 @@ def fetch_base_model(blobs: BlobStore, terms: RoundTerms, folder: Path) -> Path:
         _require_digest("base model", terms.base_model, content_digest(path))
     with open_tensors(path) as tensors:
         _require_digest("schema of the base model", terms.schema, tensors.schema.digest())
+        require_finite("base model", tensors)
     return path
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
+from aggregator.admission import require_finite
 from aggregator.pipeline import parse_pipeline
 from aggregator.replay import (
     MAX_MODEL,
@@ -144,10 +145,12 @@ def _require_safe(plan: RoundPlan) -> None:
             f"would be content with {plan.min_updates}: raise the least number of updates, or "
             "lower f"
         )
-    if pipeline.least_admitted > plan.max_updates:
+    # Were a screen allowed to leave fewer than the round asks for, it could spoil every round.
+    admitted = pipeline.least_admitted(plan.min_updates)
+    if admitted > plan.max_updates:
         raise InvalidInputError(
-            f"the pipeline {plan.rule} needs at least {pipeline.least_admitted} updates for its "
-            f"screens to pass enough, but the round takes {plan.max_updates} at most: raise the "
+            f"the pipeline {plan.rule} needs at least {admitted} updates for its screens to pass "
+            f"{plan.min_updates}, but the round takes {plan.max_updates} at most: raise the "
             "greatest number of updates, or lower f"
         )
 
@@ -320,6 +323,7 @@ def _base_model(
         )
     with open_tensors(genesis) as tensors:
         tensors.schema.trained()  # refuses a model in which hospitals find nothing to train
+        require_finite("first model", tensors)
         schema = tensors.schema.digest()
     return content_digest(genesis), blobs.put(genesis).digest, schema
 

@@ -7,6 +7,7 @@ does not reject: an update that it gives less than full weight, be it none at al
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -18,10 +19,11 @@ from aggregator.arrays import Doubles
 from aggregator.blend import (
     Blend,
     cosines,
+    distances_from,
     lower_median,
-    multiply,
     norms,
     ratio,
+    shares,
     smallest,
     squared_distances,
 )
@@ -37,7 +39,7 @@ _WEAK = 0.1  # of the greatest weight
 _SMOOTHING = 1e-6  # of distances in the geometric median
 _MOST_STRETCH = 1e6  # of an update that is shorter than the root's
 _MOST_FAULTY = 63
-_MOST_NAME = 128  # characters
+_NAME = re.compile(r"[ -~]{1,128}")  # what is printable is another matter in each Unicode version
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +219,11 @@ def geometric_median(iterations: int) -> Rule:
 
     def combine(blend: Blend) -> Average:
         products = blend.products()
-        weights = _shares(blend.weights)
+        weights = shares(blend.weights)
         for _ in range(iterations):
-            distances = _distances_from(products, weights)
-            weights = _shares(blend.weights / np.maximum(np.array(distances), _SMOOTHING))
-        distances = _distances_from(products, weights)
+            distances = distances_from(products, weights)
+            weights = shares(blend.weights / np.maximum(np.array(distances), _SMOOTHING))
+        distances = distances_from(products, weights)
         middle = lower_median(distances)
         judged = []
         for distance in distances:
@@ -259,7 +261,7 @@ def centred_clipping(radius: int, iterations: int) -> Rule:
         centre = np.zeros(len(blend))
         distances = [0.0] * len(blend)
         for _ in range(iterations):
-            distances = _distances_from(products, centre)
+            distances = distances_from(products, centre)
             scales = np.array([reach / one if one > reach else 1.0 for one in distances])
             moved = centre * (1.0 - math.fsum(scales) / len(blend))
             centre = moved + scales / len(blend)
@@ -291,7 +293,7 @@ def fl_trust(root: str) -> Rule:
     Raises:
         InvalidInputError: If the root is no name.
     """
-    if type(root) is not str or not 1 <= len(root) <= _MOST_NAME or not root.isprintable():
+    if type(root) is not str or not _NAME.fullmatch(root):
         raise InvalidInputError(f"fl_trust needs the root's address, found {root!r}")
 
     def combine(blend: Blend) -> Average:
@@ -377,21 +379,6 @@ def _krum_scores(distances: Doubles, f: int) -> list[float]:
     nearest = max(1, n - f - 2)
     # The first of the sorted distances is an update's own, zero.
     return [math.fsum(row[1 : nearest + 1]) for row in np.sort(distances, axis=1)]
-
-
-def _shares(weights: Doubles) -> Doubles:
-    shares: Doubles = weights / math.fsum(weights)
-    return shares
-
-
-def _distances_from(products: Doubles, weights: Doubles) -> list[float]:
-    """Return the rows' distances from their combination with these weights about the base."""
-    inner = multiply(products, weights[:, np.newaxis])[:, 0]
-    square = math.fsum(inner * weights)
-    return [
-        math.sqrt(max(float(own) - 2.0 * float(cross) + square, 0.0))
-        for own, cross in zip(products.diagonal(), inner, strict=True)
-    ]
 
 
 def _fools_gold_weights(similarity: Doubles) -> list[float]:

@@ -12,15 +12,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from aggregator.arrays import Doubles
-from aggregator.blend import cosines, lower_median, multiply, norms, ratio, smallest
+from aggregator.blend import (
+    cosines,
+    distances_from,
+    lower_median,
+    multiply,
+    norms,
+    ratio,
+    shares,
+    smallest,
+)
 from aggregator.clusters import largest_cluster, majority_cluster
 from aggregator.cohort import Cohort, dot_products
 from aggregator.draws import Draws
 from aggregator.judgement import KEPT, MILLION, Judgement, accepted, rejected
 from aggregator.params import require_integer
+from chain.errors import InvalidInputError
 from chain.types import Reason
 
 _POWER_ROUNDS = 100
+_CENTRING_ROUNDS = 32
+_NEAR = 1e-6  # of the lower median norm
 _LONGEST = 2.0**500  # so that sums of a cohort's squared distances stay within float64
 
 
@@ -32,7 +44,7 @@ class Screen:
         name: What it is called on the ledger.
         params: Its parameters by name.
         least: How many updates it needs so that a given number passes, as far as that is sure
-            beforehand.
+            beforehand. Raises `InvalidInputError` where it may leave fewer of any number.
         judge: Called with the cohort; returns a judgement for each update.
     """
 
@@ -124,14 +136,14 @@ def dnc(f: int, iterations: int, coordinates: int) -> Screen:
     Args:
         f: How many updates an iteration drops.
         iterations: How many there are, at most 16.
-        coordinates: How many are drawn, at most 100,000.
+        coordinates: How many are drawn, at most 20,000.
 
     Raises:
         InvalidInputError: If a parameter is out of range.
     """
     require_integer("dnc", "f", f, 0, 127)
     require_integer("dnc", "iterations", iterations, 1, 16)
-    require_integer("dnc", "coordinates", coordinates, 1, 100_000)
+    require_integer("dnc", "coordinates", coordinates, 1, 20_000)
 
     def judge(cohort: Cohort) -> list[Judgement]:
         draws = Draws("dnc", cohort.contents)
@@ -179,9 +191,9 @@ def sybils(least: int, limit: int) -> Screen:
     purpose under several names sends like updates, also where each by itself is no outlier, as with
     a backdoor among hospitals whose patients differ. Honest updates share the way that all go; so
     the differences from the base model, each shortened to the lower median norm, are taken from
-    their mean. An update's score is its greatest cosine to another one, the threshold the limit.
-    Those that reach it are rejected from the greatest score down, of equal scores the later update
-    first, as long as enough are left.
+    their geometric median. An update's score is its greatest cosine to another one, the threshold
+    the limit. Those that reach it are rejected from the greatest score down, of equal scores the
+    later update first, as long as enough are left.
 
     All who are alike have to go: were their number limited, honest hospitals that see the same
     illness, and are alike for that, could take the places of those who mean it.
@@ -210,17 +222,33 @@ def sybils(least: int, limit: int) -> Screen:
             for i, score in enumerate(scores)
         ]
 
-    return Screen("sybils", {"least": least, "limit": limit}, lambda n: n, judge)
+    def needed(wanted: int) -> int:
+        if wanted > least:
+            raise InvalidInputError(
+                f"sybils may leave as few as {least} updates, but {wanted} have to pass: raise its "
+                "least, or ask for fewer"
+            )
+        return wanted
+
+    return Screen("sybils", {"least": least, "limit": limit}, needed, judge)
 
 
 def _centred(products: Doubles) -> Doubles:
-    """Return products of vectors that were shortened to the lower median norm and centred."""
+    """Return products of vectors that were shortened to the lower median norm and centred.
+
+    The centre is the geometric median, since few cannot move it far. Around a mean, which one
+    update can pull back, all who go forward together look alike.
+    """
     lengths = norms(products)
     limit = lower_median(lengths)
     scales = np.array([limit / one if one > limit else 1.0 for one in lengths])
     short = np.multiply(products, np.multiply.outer(scales, scales))
-    means = np.array([math.fsum(row) / len(short) for row in short])
-    centred: Doubles = (short - np.add.outer(means, means)) + math.fsum(means) / len(short)
+    weights = shares(np.ones(len(short)))
+    for _ in range(_CENTRING_ROUNDS if limit > 0 else 0):
+        distances = np.maximum(np.array(distances_from(short, weights)), limit * _NEAR)
+        weights = shares(1.0 / distances)
+    inner = multiply(short, weights[:, np.newaxis])[:, 0]
+    centred: Doubles = (short - np.add.outer(inner, inner)) + math.fsum(inner * weights)
     return centred
 
 

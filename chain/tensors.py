@@ -8,6 +8,7 @@ more lenient than the protocol allows, so this module has its own.
 import hashlib
 import math
 import mmap
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -243,7 +244,7 @@ def open_tensors(path: Path) -> TensorFile:
         OSError: If it cannot be read.
     """
     with path.open("rb") as file:
-        size = path.stat().st_size
+        size = os.fstat(file.fileno()).st_size
         head = file.read(_LENGTH)
         length = int.from_bytes(head, "little")
         if len(head) < _LENGTH or length > MAX_HEADER or length % 8 or _LENGTH + length > size:

@@ -94,9 +94,9 @@ def _human(result: "FilesResult") -> RenderableType:
         reason = one.reason.name if one.reason else "-"
         figures = (f"{value / 1e6:.6g}" for value in (one.score, one.threshold))
         table.add_row(
-            plain(one.file), str(one.examples), one.outcome.name.lower(), reason, *figures
+            _on_one_line(one.file), str(one.examples), one.outcome.name.lower(), reason, *figures
         )
-    remarks = [Text.from_markup(plain(one.remark)) for one in result.verdicts if one.remark]
+    remarks = [Text.from_markup(_on_one_line(one.remark)) for one in result.verdicts if one.remark]
     peak = result.peak_memory
     members = result.to_dict() | {
         "pipeline": result.pipeline.to_json(),
@@ -105,7 +105,12 @@ def _human(result: "FilesResult") -> RenderableType:
     del members["verdicts"]
     # Lines and no table, which would break a digest that is there to be copied.
     lines = [
-        Text.from_markup(f"[bold]{name:<22}[/]{plain(str(value or '-'))}")
+        Text.from_markup(f"[bold]{name:<22}[/]{_on_one_line(str(value or '-'))}")
         for name, value in members.items()
     ]
     return Group(table, *remarks, *lines)
+
+
+def _on_one_line(text: str) -> str:
+    """Make text safe to print on a line of its own: a file's name may hold a line's end."""
+    return plain(text).replace("\n", "\\n")

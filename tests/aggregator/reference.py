@@ -350,8 +350,13 @@ def sybils(cohort: Cohort, least: int, limit: int) -> list[Judged]:
     n, long = len(g), norms(g)
     short = [min(1.0, lower_median(long) / one) if one > 0 else 1.0 for one in long]
     p = [[g[i][j] * (short[i] * short[j]) for j in range(n)] for i in range(n)]
-    row = [exact_sum(values) / n for values in p]
-    whole = exact_sum(row) / n
+    middle = lower_median(long)
+    weights = shares([1.0] * n)
+    for _ in range(32 if middle > 0 else 0):
+        far = from_centre(p, weights)
+        weights = shares([1.0 / max(distance, middle * 1e-6) for distance in far])
+    row = [ordered_sum([p[i][j] * weights[j] for j in range(n)]) for i in range(n)]
+    whole = exact_sum([a * b for a, b in zip(row, weights, strict=True)])
     centred = [[(p[i][j] - (row[i] + row[j])) + whole for j in range(n)] for i in range(n)]
     alike = cosines(centred)
     scores = [max((alike[i][j] for j in range(n) if j != i), default=-1.0) for i in range(n)]

@@ -481,14 +481,21 @@ LEAST = [
     ((DIRECTIONS, MEAN), 1, 1),
     ((DNC, TRIMMED), 5, 9),
     ((DIRECTIONS, DNC, BUCKETING, TRIMMED), 9, 24),
-    ((("sybils", {"least": 3, "limit": 1}), TRIMMED), 5, 5),
+    ((("sybils", {"least": 5, "limit": 1}), TRIMMED), 5, 5),
     ((NORMS, SIGNS, CLIPPING, TRIMMED), 5, 5),
 ]
 
 
 @pytest.mark.parametrize(("steps", "kept", "admitted"), LEAST)
 def test_a_pipeline_says_how_many_updates_it_needs(steps: Steps, kept: int, admitted: int) -> None:
-    assert (of(*steps).least_kept, of(*steps).least_admitted) == (kept, admitted)
+    assert (of(*steps).least_kept, of(*steps).least_admitted(1)) == (kept, admitted)
+
+
+def test_a_screen_that_may_leave_fewer_than_are_needed_is_refused() -> None:
+    pipeline = of(("sybils", {"least": 5, "limit": 1}), TRIMMED)
+    assert pipeline.least_admitted(5) == 5
+    with pytest.raises(InvalidInputError, match="as few as 5 updates, but 6 have to pass"):
+        pipeline.least_admitted(6)
 
 
 PLAN = RoundPlan("task", 6, "", 5, 12, 1, 60, ())

@@ -3,8 +3,10 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from aggregator import recipes
 from aggregator.replay import judge_and_aggregate
 from aggregator.rounds import Action, Step, open_round
 from aggregator.rules import Rule, trimmed_mean
@@ -19,7 +21,7 @@ from chain.errors import (
     UnfitRoundError,
 )
 from chain.merkle import verdicts_root
-from chain.tensors import Array, save_tensors, schema_of, tensor_bytes
+from chain.tensors import Array, open_tensors, save_tensors, schema_of, tensor_bytes
 from chain.types import Outcome, Phase, Reason, Role, RoundTerms, Verdict
 from tests.aggregator.training import Training, tensors_of
 from tests.federation import HOSPITALS, TASK, digest
@@ -316,6 +318,30 @@ def test_a_rule_that_needs_more_updates_than_the_round_is_not_opened(
 ) -> None:
     with pytest.raises(InvalidInputError, match="needs at least"):
         training.open_round(rule, min_updates=rule.least - 1)
+    assert training.federation.reader.round_count() == 0
+
+
+def test_a_screen_that_may_leave_fewer_than_the_round_asks_for_is_refused(
+    training: Training,
+) -> None:
+    plan = replace(training.plan(), rule=recipes.default().to_json(), min_updates=5)
+    with pytest.raises(InvalidInputError, match="as few as 4 updates, but 5 have to pass"):
+        open_round(training.federation.ledgers["aggregator"], training.blobs, plan, None)
+    assert training.federation.reader.round_count() == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_first_model_with_a_value_that_is_not_finite_is_refused(
+    training: Training, value: float
+) -> None:
+    genesis = training.genesis()
+    with open_tensors(genesis) as file:
+        tensors = {name: array.copy() for name, array in file.arrays.items()}
+    next(iter(tensors.values())).reshape(-1)[0] = value
+    save_tensors(genesis, tensors)
+    ledger = training.federation.ledgers["aggregator"]
+    with pytest.raises(InvalidInputError, match="first model: expected finite values"):
+        open_round(ledger, training.blobs, training.plan(), genesis)
     assert training.federation.reader.round_count() == 0
 
 

@@ -122,6 +122,31 @@ def test_sybils_are_left_out_and_the_way_that_all_share_counts_for_nothing(
     assert reasons(found) == [0] * 7 + [Reason.TOO_MUCH_ALIKE] * 3
 
 
+@pytest.mark.parametrize("attackers", [1, 2, 3])
+@pytest.mark.parametrize("pull", [-0.8, -0.4])
+def test_honest_hospitals_that_go_one_way_are_not_made_alike_by_who_pulls_back(
+    attackers: int, pull: float, tmp_path: Path
+) -> None:
+    """Around the mean, which one such update moves, most honest ones would reach the limit."""
+    generator = np.random.default_rng(attackers)
+    common = unit(generator.standard_normal(3_000))
+    honest = [
+        np.sqrt(0.9) * common + np.sqrt(0.1) * unit(generator.standard_normal(3_000))
+        for _ in range(10 - attackers)
+    ]
+    against = [
+        pull * common + np.sqrt(1 - pull**2) * unit(generator.standard_normal(3_000))
+        for _ in range(attackers)
+    ]
+    found = judged(("sybils", {"least": 4, "limit": 200_000}), [*honest, *against], tmp_path)
+    assert reasons(found)[: len(honest)] == [0] * len(honest)
+
+
+def unit(vector: Array) -> Array:
+    length: Array = vector / np.linalg.norm(vector)
+    return length
+
+
 def test_sybils_leave_as_many_as_they_must(tmp_path: Path) -> None:
     same = [np.array([1.0, 0.0]), np.array([0.0, 1.0])] * 4
     found = judged(("sybils", {"least": 5, "limit": 1}), same, tmp_path)
