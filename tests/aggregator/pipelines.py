@@ -64,6 +64,7 @@ PIPELINES: dict[str, Steps] = {
     "nnm and trimmed_mean": (NNM, ("trimmed_mean", {"f": 2})),
     "nnm and bulyan": (("nnm", {"f": 1}), ("bulyan", {"f": 1})),
     "bucketing and median": (BUCKETING, ("median", {})),
+    "bucketing and fed_avg": (BUCKETING, ("fed_avg", {})),
     "bucketing, nnm and krum": (BUCKETING, ("nnm", {"f": 1}), ("krum", {"f": 1})),
     "norms and centred_clipping": (
         NORMS,

@@ -545,9 +545,10 @@ def test_what_the_screens_leave_must_be_enough_for_the_transforms_too(tmp_path: 
         run(steps, base, sent, tmp_path)
 
 
-def test_a_screen_that_drops_more_than_there_are_leaves_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("f", [3, 4, 5, 127])
+def test_a_screen_that_drops_more_than_there_are_leaves_nobody(f: int, tmp_path: Path) -> None:
     base, sent = nine_updates(columns=40)
-    steps: Steps = (("dnc", {"f": 7, "iterations": 1, "coordinates": 9}), MEAN)
+    steps: Steps = (("dnc", {"f": f, "iterations": 1, "coordinates": 9}), MEAN)
     with pytest.raises(UnfitRoundError, match="found 0"):
         run(steps, base, sent[:3], tmp_path)
 

@@ -106,6 +106,15 @@ def test_dnc_without_attackers_drops_f_in_each_iteration(tmp_path: Path) -> None
     assert sorted(reasons(found)) == [0] * 7 + [Reason.OUTLYING_PROJECTION]
 
 
+def test_whom_any_iteration_of_dnc_drops_is_left_out(tmp_path: Path) -> None:
+    """Three coordinates a time see other outliers each time."""
+    generator = np.random.default_rng(4)
+    screen: Step = ("dnc", {"f": 1, "iterations": 9, "coordinates": 3})
+    found = judged(screen, [generator.standard_normal(200) for _ in range(12)], tmp_path)
+    assert 3 <= reasons(found).count(Reason.OUTLYING_PROJECTION) <= 9
+    assert all((one[2] > MILLION) == (one[1] != 0) for one in found)
+
+
 def alike(seed: int) -> list[Array]:
     """Seven hospitals that share a way, and three that share another one besides."""
     generator = np.random.default_rng(seed)
