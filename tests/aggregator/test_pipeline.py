@@ -303,7 +303,8 @@ SIGNED = np.resize([1.0, -1.0, 1.0], 30)
 BOUNDED = [
     name
     for name in PIPELINES
-    if name not in {"fed_avg", "mean", "capped weights", "fools_gold", "no sybils"}
+    if name
+    not in {"fed_avg", "mean", "bucketing and fed_avg", "capped weights", "fools_gold", "no sybils"}
     and name != "geometric_median"
 ]
 
