@@ -43,6 +43,7 @@ def send(request: BaseHTTPRequestHandler, body: bytes, status: int = 200) -> Non
     """Answer with a whole body."""
     request.send_response(status)
     request.send_header("Content-Length", str(len(body)))
+    request.send_header("Connection", "close")  # or the client's next request might come too late
     request.end_headers()
     request.wfile.write(body)
 
