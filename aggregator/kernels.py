@@ -204,11 +204,12 @@ def _mean_of_rows(rows: Any, low: int, high: int, values: Doubles) -> None:
 
 
 @_inlined
-def _mean_of_nearest(rows: Any, nearest: int, middle: Doubles, first: Any, values: Doubles) -> None:
+def _mean_of_nearest(rows: Any, nearest: int, values: Doubles) -> None:
     """Average each column's run of ``nearest`` values that lie closest to its median."""
     n = rows.shape[0]
+    middle = np.empty(_TILE, np.float64)
     _mean_of_rows(rows, (n - 1) // 2, n // 2 + 1, middle)
-    first[:] = 0
+    first = np.zeros(_TILE, np.int64)
     reach = np.empty(_TILE, np.float64)
     reach[:] = np.inf
     for start in range(n - nearest + 1):
@@ -228,6 +229,19 @@ def _mean_of_nearest(rows: Any, nearest: int, middle: Doubles, first: Any, value
             values[t] += np.float64(row[t]) if inside else 0.0
     for t in range(_TILE):
         values[t] /= np.float64(nearest)
+
+
+@_inlined
+def _average_sorted(
+    rows: Any, n: int, comparators: Integers, ranks: Integers, values: Doubles
+) -> None:
+    """Sort each column's first ``n`` values, and average those that the ranks say."""
+    low, high, nearest = ranks[0], ranks[1], ranks[2]
+    _sort_columns(rows, comparators)
+    if nearest == _NEAREST_OFF:
+        _mean_of_rows(rows, low, high, values)
+    else:
+        _mean_of_nearest(rows[:n], nearest, values)
 
 
 @_inlined
@@ -375,13 +389,11 @@ def sorted_mean(
         outside: int64 (n,), added to: in how many coordinates a vector lies outside the band.
     """
     n = addresses.size
-    low, high, nearest, band_low, band_high = ranks
+    band_low, band_high = ranks[3], ranks[4]
     # Whole runs; what fills the last one up stays behind all updates.
     rows = np.full((-(-n // RUN) * RUN, _TILE), np.inf, out.dtype)
     rows[:n] = 0
     values = np.empty(_TILE, np.float64)
-    middle = np.empty(_TILE, np.float64)
-    firsts = np.empty(_TILE, np.int64)
     for start in range(0, out.size, _TILE):
         count = min(_TILE, out.size - start)
         skip = start * out.itemsize
@@ -390,11 +402,7 @@ def sorted_mean(
             row = rows[i]
             for t in range(count):
                 row[t] = vector[t] + out.dtype.type(0)  # a negative zero becomes zero
-        _sort_columns(rows, comparators)
-        if nearest == _NEAREST_OFF:
-            _mean_of_rows(rows, low, high, values)
-        else:
-            _mean_of_nearest(rows[:n], nearest, middle, firsts, values)
+        _average_sorted(rows, n, comparators, ranks, values)
         _write(values, out[start : start + count], seed, first + start, deviation)
         for i in range(n):
             vector = carray(pointer(addresses[i] + skip, out), (count,))
@@ -442,7 +450,7 @@ def mixed_sorted_mean(
         outside: int64 (m,), of the mixtures.
     """
     m = mixing.shape[0]
-    low, high, nearest, band_low, band_high = ranks
+    band_low, band_high = ranks[3], ranks[4]
     padded = -(-m // 4) * 4
     weights = np.zeros((padded, addresses.size), np.float64)
     weights[:m] = mixing
@@ -451,8 +459,6 @@ def mixed_sorted_mean(
     mixtures = np.zeros((padded, _TILE), np.float64)
     rows = np.full((-(-m // RUN) * RUN, _TILE), np.inf, np.float64)
     values = np.empty(_TILE, np.float64)
-    middle = np.empty(_TILE, np.float64)
-    firsts = np.empty(_TILE, np.int64)
     for start in range(0, out.size, _TILE):
         count = min(_TILE, out.size - start)
         skip = start * out.itemsize
@@ -463,11 +469,7 @@ def mixed_sorted_mean(
                 wide[t] = np.float64(vector[t])
         _mix(vectors, weights, columns, counts, mixtures)
         rows[:m] = mixtures[:m]
-        _sort_columns(rows, comparators)
-        if nearest == _NEAREST_OFF:
-            _mean_of_rows(rows, low, high, values)
-        else:
-            _mean_of_nearest(rows[:m], nearest, middle, firsts, values)
+        _average_sorted(rows, m, comparators, ranks, values)
         _write(values, out[start : start + count], seed, first + start, deviation)
         for i in range(m):
             outside[i] += _count_outside(mixtures[i, :count], rows[band_low], rows[band_high])

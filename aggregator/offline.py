@@ -96,7 +96,7 @@ class FilesResult:
         return {
             "model": to_hex(self.model),
             "file": str(self.path),
-            "pipeline": parse_json(self.pipeline.to_json().encode(), _MAX_JSON),
+            "pipeline": self.pipeline.to_list(),
             "base": None if self.base is None else to_hex(self.base),
             "verdicts": [to_json_dict(verdict) for verdict in self.verdicts],
             "coordinates": self.coordinates,

@@ -97,24 +97,6 @@ STEPS: Final[Mapping[str, Callable[..., Step]]] = MappingProxyType(
     }
     | {"quarantine": Quarantine, "noise": NoiseStep}
 )
-# Steps that look at each coordinate, or each count, by itself, and compute with no dot products.
-_UNMEASURED: Final = frozenset(
-    {
-        "quarantine",
-        "sign_clusters",
-        "weight_cap",
-        "bucketing",
-        "fed_avg",
-        "mean",
-        "median",
-        "trimmed_mean",
-        "fed_avg_m",
-        "fed_adagrad",
-        "fed_adam",
-        "fed_yogi",
-    }
-)
-_MIXING: Final = frozenset({"nnm", "bucketing"})
 _ORDER: Final = (Quarantine, Screen, Transform, Rule, NoiseStep, Optimizer)
 
 
@@ -147,7 +129,8 @@ class Pipeline:
                 "expected a pipeline of at most one quarantine, screens, transforms, one rule, at "
                 f"most one noise and one optimiser, in this order and each once, found {names}"
             )
-        if self.rule.name == "fl_trust" and not _MIXING.isdisjoint(names):
+        mixes = any(isinstance(step, Transform) and step.mixes for step in self.steps)
+        if self.rule.name == "fl_trust" and mixes:
             raise InvalidInputError(
                 "fl_trust measures all by the root's update as it was sent: expected no step that "
                 f"mixes others into it, found {names}"
@@ -192,8 +175,11 @@ class Pipeline:
 
     def to_json(self) -> str:
         """Return the pipeline as it stands on the ledger, in canonical JSON."""
-        steps = [{"name": step.name, "params": dict(step.params)} for step in self.steps]
-        return canonical_json(steps).decode()
+        return canonical_json(self.to_list()).decode()
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the steps as a value of JSON."""
+        return [{"name": step.name, "params": dict(step.params)} for step in self.steps]
 
     def aggregate(
         self, base: TensorFile, members: Sequence[Member], out: Path, threads: int
@@ -229,7 +215,7 @@ class Pipeline:
     def _aggregate(self, cohort: Cohort, out: Path) -> tuple[Judgement, ...]:
         verdicts = _Judgements(len(cohort))
         passed, noise = cohort, NO_NOISE
-        if not _UNMEASURED.issuperset(step.name for step in self.steps):
+        if any(map(_measures, self.steps)):
             passed = verdicts.screen(passed, screens.judge_lengths(passed))
         for step in self.steps:
             if isinstance(step, Screen):
@@ -299,6 +285,13 @@ def _step(value: object) -> Step:
     raise InvalidInputError(
         f'expected a step {{"name":NAME,"params":{{…}}}}, found {repr(value)[:100]}'
     )
+
+
+def _measures(step: Step) -> bool:
+    """Tell whether a step looks at lengths, directions or distances of updates."""
+    if isinstance(step, Screen | Transform | Rule):
+        return step.measures
+    return isinstance(step, NoiseStep)
 
 
 class _Judgements:

@@ -87,22 +87,32 @@ class Rule:
         least: How many rows it needs.
         combine: Called with that many rows or more, tells what is to be written. Raises
             `UnfitRoundError` where they make no model.
+        measures: Whether it looks at lengths, directions or distances of rows.
     """
 
     name: str
     params: Mapping[str, int | str]
     least: int
     combine: Callable[[Blend], Combination]
+    measures: bool = True
 
 
 def fed_avg() -> Rule:
     """Return the mean weighted by example counts (McMahan et al. 2017, arXiv 1602.05629)."""
-    return Rule("fed_avg", {}, 1, lambda blend: Average(blend.weights, [KEPT] * len(blend)))
+
+    def combine(blend: Blend) -> Average:
+        return Average(blend.weights, [KEPT] * len(blend))
+
+    return Rule("fed_avg", {}, 1, combine, measures=False)
 
 
 def mean() -> Rule:
     """Return the mean in which all updates weigh alike."""
-    return Rule("mean", {}, 1, lambda blend: Average(np.ones(len(blend)), [KEPT] * len(blend)))
+
+    def combine(blend: Blend) -> Average:
+        return Average(np.ones(len(blend)), [KEPT] * len(blend))
+
+    return Rule("mean", {}, 1, combine, measures=False)
 
 
 def median() -> Rule:
@@ -117,7 +127,7 @@ def median() -> Rule:
         quarter = n // 4
         return _ranking(range(n), Ranks((n - 1) // 2, n // 2 + 1, 0, quarter, n - 1 - quarter), n)
 
-    return Rule("median", {}, 1, combine)
+    return Rule("median", {}, 1, combine, measures=False)
 
 
 def trimmed_mean(f: int) -> Rule:
@@ -135,7 +145,7 @@ def trimmed_mean(f: int) -> Rule:
         n = len(blend)
         return _ranking(range(n), Ranks(f, n - f, 0, f, n - 1 - f), n)
 
-    return Rule("trimmed_mean", {"f": f}, 2 * f + 1, combine)
+    return Rule("trimmed_mean", {"f": f}, 2 * f + 1, combine, measures=False)
 
 
 def krum(f: int) -> Rule:

@@ -46,12 +46,14 @@ class Screen:
         least: How many updates it needs so that a given number passes, as far as that is sure
             beforehand. Raises `InvalidInputError` where it may leave fewer of any number.
         judge: Called with the cohort; returns a judgement for each update.
+        measures: Whether it looks at lengths, directions or distances of updates.
     """
 
     name: str
     params: Mapping[str, int]
     least: Callable[[int], int]
     judge: Callable[[Cohort], Sequence[Judgement]]
+    measures: bool = True
 
 
 def norm_range(lower: int, upper: int) -> Screen:
@@ -97,7 +99,7 @@ def sign_clusters() -> Screen:
             for i, distance in enumerate(distances)
         ]
 
-    return Screen("sign_clusters", {}, lambda n: n, judge)
+    return Screen("sign_clusters", {}, lambda n: n, judge, measures=False)
 
 
 def direction_cluster() -> Screen:

@@ -25,12 +25,16 @@ class Transform:
         params: Its parameters by name.
         least: How many rows it needs to make a given number.
         apply: Called with a blend; returns the new one, and a judgement for each row of the old.
+        measures: Whether it looks at lengths or distances of rows.
+        mixes: Whether a row that it makes holds more than one of the old.
     """
 
     name: str
     params: Mapping[str, int]
     least: Callable[[int], int]
     apply: Callable[[Blend], tuple[Blend, Sequence[Judgement] | None]]
+    measures: bool = True
+    mixes: bool = False
 
 
 def norm_clipping(bound: int) -> Transform:
@@ -90,7 +94,7 @@ def weight_cap(bound: int) -> Transform:
         ]
         return replace(blend, weights=np.minimum(blend.weights, limit)), judged
 
-    return Transform("weight_cap", {"bound": bound}, lambda n: n, apply)
+    return Transform("weight_cap", {"bound": bound}, lambda n: n, apply, measures=False)
 
 
 def nnm(f: int) -> Transform:
@@ -116,7 +120,7 @@ def nnm(f: int) -> Transform:
         mixing = multiply(near, blend.mixing) / float(n - f)
         return replace(blend, mixing=mixing), None
 
-    return Transform("nnm", {"f": f}, lambda n: max(n, 2 * f + 1), apply)
+    return Transform("nnm", {"f": f}, lambda n: max(n, 2 * f + 1), apply, mixes=True)
 
 
 def bucketing(size: int) -> Transform:
@@ -151,4 +155,11 @@ def bucketing(size: int) -> Transform:
             ),
         ), None
 
-    return Transform("bucketing", {"size": size}, lambda n: (n - 1) * size + 1, apply)
+    return Transform(
+        "bucketing",
+        {"size": size},
+        lambda n: (n - 1) * size + 1,
+        apply,
+        measures=False,
+        mixes=True,
+    )

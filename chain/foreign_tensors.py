@@ -20,15 +20,22 @@ import numpy as np
 from chain.canonical import parse_json
 from chain.errors import InvalidInputError
 from chain.files import PIECE
-from chain.tensors import DTYPES, MAX_HEADER, MAX_TENSORS, Schema, TensorSpec, open_tensors
+from chain.tensors import (
+    DTYPES,
+    LENGTH_BYTES,
+    MAX_HEADER,
+    MAX_TENSORS,
+    MEMBERS,
+    Schema,
+    TensorSpec,
+    open_tensors,
+)
 
 # Writers may put whatever text they like into the metadata, so there is more room than a
 # canonical header takes; parsing it takes some ten times as much memory.
 MAX_FOREIGN_HEADER: Final = 8 * MAX_HEADER  # bytes
-_LENGTH = 8  # bytes of the header's length
 _MAX_TOLD = 400  # characters
 _METADATA = "__metadata__"
-_MEMBERS = {"dtype", "shape", "data_offsets"}  # of a tensor in the header
 _WIDENED = "BF16"
 # The dtype that a tensor has in the canonical file, and the bytes of a value in the foreign one.
 _TAKEN: Final[Mapping[str, tuple[str, int]]] = MappingProxyType(
@@ -96,9 +103,9 @@ def canonical_form(path: Path, copy: Path) -> CanonicalForm:
 
 def _read_header(file: BinaryIO, size: int) -> tuple[int, Sequence[_Found]]:
     """Return where the data begin, and the tensors in the order of their data."""
-    head = file.read(_LENGTH)
+    head = file.read(LENGTH_BYTES)
     length = int.from_bytes(head, "little")
-    if len(head) < _LENGTH or length > MAX_FOREIGN_HEADER or _LENGTH + length > size:
+    if len(head) < LENGTH_BYTES or length > MAX_FOREIGN_HEADER or LENGTH_BYTES + length > size:
         raise InvalidInputError(
             f"expected the length of a safetensors header, up to {MAX_FOREIGN_HEADER} and within "
             f"the file's {size} bytes, found {head.hex() or 'an empty file'}"
@@ -110,8 +117,8 @@ def _read_header(file: BinaryIO, size: int) -> tuple[int, Sequence[_Found]]:
     if not 1 <= len(members) <= MAX_TENSORS:
         raise InvalidInputError(f"expected 1 to {MAX_TENSORS} tensors, found {len(members)}")
     found = sorted(_tensors(members), key=lambda one: (one.begin, one.end))
-    _check_places(found, size - _LENGTH - length)
-    return _LENGTH + length, found
+    _check_places(found, size - LENGTH_BYTES - length)
+    return LENGTH_BYTES + length, found
 
 
 def _check_metadata(metadata: object) -> None:
@@ -121,8 +128,8 @@ def _check_metadata(metadata: object) -> None:
 
 def _tensors(members: Mapping[str, object]) -> Iterator[_Found]:
     for name, member in members.items():
-        if not isinstance(member, dict) or set(member) != _MEMBERS:
-            raise InvalidInputError(f"tensor {name!r}: expected an object of {sorted(_MEMBERS)}")
+        if not isinstance(member, dict) or set(member) != MEMBERS:
+            raise InvalidInputError(f"tensor {name!r}: expected an object of {sorted(MEMBERS)}")
         dtype = member["dtype"]
         if not isinstance(dtype, str) or dtype not in _TAKEN:
             raise InvalidInputError(

@@ -37,9 +37,9 @@ SERVER_PREFIX: Final = "server."  # of the names that a server optimiser's state
 # What optimisers remember for each trained tensor: nothing, a momentum, a second moment, or both.
 STATES: Final = ((), ("m",), ("v",), ("m", "v"))
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_LENGTH = 8  # bytes of the header's length
+LENGTH_BYTES: Final = 8  # bytes of the header's length
 _WIDEST_FIRST = tuple(DTYPES)
-_MEMBERS = {"dtype", "shape", "data_offsets"}  # of a tensor in the header
+MEMBERS: Final = frozenset({"dtype", "shape", "data_offsets"})  # of a tensor in the header
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Schema:
             )
         text = ("{" + ",".join(members) + "}").encode()
         text += b" " * (-len(text) % 8)
-        return len(text).to_bytes(_LENGTH, "little") + text
+        return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
     def with_offsets(self) -> Iterator[tuple[TensorSpec, int]]:
         """Give each tensor with the offset in bytes of its data behind the header."""
@@ -245,9 +245,14 @@ def open_tensors(path: Path) -> TensorFile:
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        head = file.read(_LENGTH)
+        head = file.read(LENGTH_BYTES)
         length = int.from_bytes(head, "little")
-        if len(head) < _LENGTH or length > MAX_HEADER or length % 8 or _LENGTH + length > size:
+        if (
+            len(head) < LENGTH_BYTES
+            or length > MAX_HEADER
+            or length % 8
+            or LENGTH_BYTES + length > size
+        ):
             message = (
                 f"{path.name}: expected the length of a safetensors header, a multiple of 8 up to "
                 f"{MAX_HEADER} that fits into the file's {size} bytes, found {head.hex()}"
@@ -273,8 +278,8 @@ def read_schema(pieces: Iterable[bytes]) -> Schema:
     head = b""
     for piece in pieces:
         head += piece
-        end = _LENGTH + int.from_bytes(head[:_LENGTH], "little")
-        if len(head) >= min(end, _LENGTH + MAX_HEADER) and len(head) >= _LENGTH:
+        end = LENGTH_BYTES + int.from_bytes(head[:LENGTH_BYTES], "little")
+        if len(head) >= min(end, LENGTH_BYTES + MAX_HEADER) and len(head) >= LENGTH_BYTES:
             return _schema_of_header(head[:end], "model")
     message = f"expected the header of a safetensors file, found no more than {len(head)} bytes"
     raise InvalidInputError(message)
@@ -376,7 +381,7 @@ def _view(data: mmap.mmap, spec: TensorSpec, offset: int) -> Array:
 
 
 def _schema_of_header(head: bytes, name: str) -> Schema:
-    members = parse_json(head[_LENGTH:], MAX_HEADER)
+    members = parse_json(head[LENGTH_BYTES:], MAX_HEADER)
     schema = Schema.of(_specs(members))
     # Offsets, order, white space and padding are checked at once: only one header is canonical.
     if schema.header() != head:
@@ -390,8 +395,8 @@ def _specs(members: object) -> Iterator[TensorSpec]:
         message = f"expected an object with a member for each tensor, found {type(members)}"
         raise InvalidInputError(message)
     for name, member in members.items():
-        if not isinstance(member, dict) or set(member) != _MEMBERS:
-            message = f"tensor {name!r}: expected an object of {sorted(_MEMBERS)}"
+        if not isinstance(member, dict) or set(member) != MEMBERS:
+            message = f"tensor {name!r}: expected an object of {sorted(MEMBERS)}"
             raise InvalidInputError(message)
         yield TensorSpec(name, _text(name, member["dtype"]), _shape(name, member["shape"]))
 

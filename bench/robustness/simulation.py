@@ -1,7 +1,7 @@
 """One simulated federation: ten hospitals, two of them malicious, one pipeline."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from bench.attacks import Attack, Knowledge
 from bench.robustness.data import ROOT, Labels, TaskData, split_by_label, split_evenly
 from bench.robustness.training import (
     PARAMETERS,
-    Hardening,
     Recipe,
     Vectors,
     first_model,
@@ -62,7 +61,6 @@ def simulate(
     seed: int,
     rounds: int = ROUNDS,
     recipe: Recipe = HOSPITALS_RECIPE,
-    harden: Sequence[Hardening] = (),
     first: Vectors | None = None,
 ) -> Outcome:
     """Run one federation and measure its last model.
@@ -78,7 +76,6 @@ def simulate(
         seed: Of everything.
         rounds: How many, all of them under attack.
         recipe: How hospitals train.
-        harden: What the honest hospitals' training does to its batches.
         first: Model to start from, (d,); `honest_model` where None.
     """
     started = time.perf_counter()
@@ -90,9 +87,9 @@ def simulate(
     data = _data(task, parts, attack, rng)
     if attack.claim is not None:
         examples[:MALICIOUS] = attack.claim
-    model = honest_model(task, seed, harden) if first is None else first
+    model = honest_model(task, seed) if first is None else first
     for _ in range(rounds):
-        updates = train(model, data, recipe, generator, harden, MALICIOUS)
+        updates = train(model, data, recipe, generator)
         if attack.poison is not None:
             updates[:MALICIOUS] = train(model, data[:MALICIOUS], ATTACKERS_RECIPE, generator)
         known = Knowledge(model, updates[:MALICIOUS], updates[MALICIOUS:], share, rng)
@@ -106,25 +103,21 @@ def simulate(
     return _measure(model, task, attack, started)
 
 
-def honest_model(task: TaskData, seed: int, harden: Sequence[Hardening] = ()) -> Vectors:
+def honest_model(task: TaskData, seed: int) -> Vectors:
     """Return the model of a federation that has been honest so far, (d,), kept from run to run.
 
     Attackers find it easier to plant something in a model that has learned its task, since honest
     updates are small by then (Bagdasaryan et al. 2020, section 5); and accuracy lost is lost from
     a level worth having.
     """
-    kind = "-".join(change.__name__ for change in harden) or "plain"
-    kept = (
-        FIRST_MODELS
-        / f"bench-first-model-{task.name}-{seed}-{kind}-{HONEST_ROUNDS}-{PARAMETERS}.npy"
-    )
+    kept = FIRST_MODELS / f"bench-first-model-{task.name}-{seed}-{HONEST_ROUNDS}-{PARAMETERS}.npy"
     if not kept.is_file():
         rng, generator = np.random.default_rng((3, seed)), torch.Generator().manual_seed(seed)
         parts = split_evenly(task.labels, HOSPITALS, rng)
         data = _data(task, parts, Attack("none"), rng)
         model = first_model(seed)
         for _ in range(HONEST_ROUNDS):
-            model = train(model, data, FIRST_RECIPE, generator, harden).mean(axis=0)
+            model = train(model, data, FIRST_RECIPE, generator).mean(axis=0)
         kept.parent.mkdir(exist_ok=True)
         np.save(kept, model.astype(np.float32))
     return np.asarray(np.load(kept), dtype=np.float64)

@@ -4,7 +4,7 @@ Ten small networks cost little more than one when their layers are groups of one
 network is that of `node.tasks.SmallCnn` made smaller: three strided layers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,8 +21,6 @@ _FLAT = 1e-3
 _JUDGED_AT_ONCE = 512
 
 Vectors = npt.NDArray[np.float64]
-# Changes a batch (batch, hospitals, side, side) of normalised images; labels stay true.
-Hardening = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +104,6 @@ def train(
     data: Sequence[tuple[Tensor, Tensor]],
     recipe: Recipe,
     generator: torch.Generator,
-    harden: Sequence[Hardening] = (),
-    spared: int = 0,
 ) -> Vectors:
     """Train every hospital from the base model and return their updates, (hospitals, d).
 
@@ -116,8 +112,6 @@ def train(
         data: Normalised images and labels of each hospital.
         recipe: How.
         generator: The only source of chance.
-        harden: What honest hospitals do to each batch before they learn from it.
-        spared: How many hospitals, the first ones, do not harden: attackers have no reason to.
     """
     flat = torch.from_numpy(base.astype(np.float32)).repeat(len(data), 1).requires_grad_()
     weights = torch.stack([_class_weights(labels) for _, labels in data])
@@ -130,9 +124,6 @@ def train(
         images = torch.stack([x[one] for (x, _), one in zip(data, picked, strict=True)], dim=1)
         labels = torch.stack([y[one] for (_, y), one in zip(data, picked, strict=True)], dim=1)
         images = _shifted(images, recipe.shift, generator)
-        for change in harden:
-            hardened = change(images[:, spared:], generator)
-            images = torch.cat([images[:, :spared], hardened], dim=1)
         logits = forward(flat, images)
         losses = functional.cross_entropy(
             logits.reshape(-1, CLASSES), labels.reshape(-1), reduction="none"

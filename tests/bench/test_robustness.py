@@ -6,7 +6,6 @@ import torch
 
 from bench.attacks import Attack, backdoor, corner_square, scale_up, send_not_finite
 from bench.robustness.data import TaskData, split_by_label, split_evenly
-from bench.robustness.hardening import random_stamps
 from bench.robustness.pipelines import Examples, Floats, aggregate, pipelines
 from bench.robustness.simulation import HOSPITALS, SPLITS, simulate
 from bench.robustness.training import PARAMETERS, Recipe, Vectors, first_model, normalised, train
@@ -86,13 +85,3 @@ def test_every_pipeline_runs_by_the_products_own_code() -> None:
         model = aggregate(text, base, updates.astype(np.float32), examples)
         assert model.shape == (500,), name
         assert np.isfinite(model).all(), name
-
-
-def test_random_stamps_change_about_half_of_the_images_and_only_within_their_range() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand((200, 3, 28, 28), generator=generator)
-    stamped = random_stamps(images, generator)
-    changed = (stamped != images).any(dim=3).any(dim=2).float().mean()
-    assert 0.4 < changed < 0.6
-    assert stamped.min() >= images.min()
-    assert stamped.max() <= images.max()
