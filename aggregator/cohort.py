@@ -83,6 +83,21 @@ class _Stretch:
     first: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A stretch of base model and updates where kernels find them.
+
+    Args:
+        base: The base model's.
+        addresses: Where each row begins, int64 (1 + n,), the base model's first.
+        kept: What must live as long as its addresses are used.
+    """
+
+    base: Array
+    addresses: Integers
+    kept: Sequence[Array]
+
+
 class Cohort:
     """The admitted updates over their base model.
 
@@ -105,6 +120,7 @@ class Cohort:
         self.threads = threads
         self.vectors = tuple(one.vectors for one in (base, *(m.tensors for m in members)))
         self.coordinates = sum(vector.size for vector in self.vectors[0])
+        self._places = [_addresses(rows) for rows in zip(*self.vectors, strict=True)]
         self._products: Doubles | None = None
         self._kernels = _kernels()
 
@@ -141,7 +157,7 @@ class Cohort:
             def work(stretch: _Stretch) -> Doubles:
                 totals = np.zeros((padded, padded))
                 rows = self._rows(stretch)
-                self._kernels.add_products(_addresses(rows), rows[0], totals)
+                self._kernels.add_products(rows.addresses, rows.base, totals)
                 return totals
 
             totals = np.zeros((padded, padded))
@@ -160,7 +176,7 @@ class Cohort:
         def work(stretch: _Stretch) -> Integers:
             counts = np.zeros((len(self), 2), np.int64)
             rows = self._rows(stretch)
-            self._kernels.add_signs(_addresses(rows), rows[0], counts)
+            self._kernels.add_signs(rows.addresses, rows.base, counts)
             return counts
 
         totals = np.zeros((len(self), 2), np.int64)
@@ -199,13 +215,10 @@ class Cohort:
             UnfitRoundError: If a value is not finite.
             OSError: If the disk is full.
         """
+        seed = np.uint64(noise.seed)
 
-        def work(rows: list[Array], first: int, target: Array) -> None:
-            # The mean of updates alone need not read the base model.
-            addresses = _addresses(rows)
-            self._kernels.weighted_mean(
-                addresses, weights, target, np.uint64(noise.seed), first, noise.deviation
-            )
+        def work(addresses: Integers, first: int, target: Array) -> None:
+            self._kernels.weighted_mean(addresses, weights, target, seed, first, noise.deviation)
 
         self._write(work, out)
 
@@ -234,9 +247,8 @@ class Cohort:
         ranked = np.array(numbers, np.int64)
         seed = np.uint64(noise.seed)
 
-        def work(rows: list[Array], first: int, target: Array) -> Integers:
+        def work(addresses: Integers, first: int, target: Array) -> Integers:
             outside = np.zeros(m, np.int64)
-            addresses = _addresses(rows)
             tail = (target, seed, first, noise.deviation, outside)
             if mixing is None:
                 self._kernels.sorted_mean(addresses[1:], comparators, ranked, *tail)
@@ -249,7 +261,7 @@ class Cohort:
             counts += outside
         return [int(count) for count in counts]
 
-    def _write(self, work: Callable[[list[Array], int, Array], _T], out: Path) -> list[_T]:
+    def _write(self, work: Callable[[Integers, int, Array], _T], out: Path) -> list[_T]:
         """Write what `work` makes of each stretch, and return what it returns."""
         schema = self.base.schema
         header = schema.header()
@@ -261,8 +273,8 @@ class Cohort:
 
             def write(stretch: _Stretch) -> tuple[bool, _T]:
                 rows = self._rows(stretch)
-                values = np.empty_like(rows[0])
-                result = work(rows, stretch.first, values)
+                values = np.empty_like(rows.base)
+                result = work(rows.addresses, stretch.first, values)
                 dtype = self.vectors[0][stretch.vector].dtype
                 with np.errstate(over="ignore"):  # what is not finite is found below
                     rounded = values.astype(dtype, copy=False)
@@ -277,10 +289,14 @@ class Cohort:
                 raise UnfitRoundError(message)
         return [result for _, result in written]
 
-    def _rows(self, stretch: _Stretch) -> list[Array]:
+    def _rows(self, stretch: _Stretch) -> _Rows:
         """Return a stretch of base model and updates; float16 as float64, which is exact."""
-        rows = [vectors[stretch.vector][stretch.start : stretch.stop] for vectors in self.vectors]
-        return [row.astype(np.float64) if row.dtype == np.float16 else row for row in rows]
+        cut = slice(stretch.start, stretch.stop)
+        base = self.vectors[0][stretch.vector][cut]
+        if base.dtype == np.float16:
+            widened = [vectors[stretch.vector][cut].astype(np.float64) for vectors in self.vectors]
+            return _Rows(widened[0], _addresses(widened), widened)
+        return _Rows(base, self._places[stretch.vector] + stretch.start * base.itemsize, ())
 
     def _map(self, work: Callable[[_Stretch], _T]) -> Iterator[_T]:
         with ThreadPoolExecutor(self.threads) as pool:

@@ -343,16 +343,27 @@ def weighted_mean(
     total = 0.0
     for weight in weights:
         total += weight
+    used = np.flatnonzero(weights)
+    read = weights[used]
+    fours = used.size - used.size % 4
     for start in range(0, length, _MEAN_TILE):
         count = min(_MEAN_TILE, length - start)
         values[:] = 0.0
-        for i in range(addresses.size):
-            weight = weights[i]
-            if weight != 0.0:
-                skip = start * out.itemsize
-                vector = carray(pointer(addresses[i] + skip, out), (count,))
-                for t in range(count):
-                    values[t] += weight * np.float64(vector[t])
+        begins = addresses[used] + start * out.itemsize
+        # Four at once: sums are loaded and stored a quarter as often, and add up in the same order.
+        for i in range(0, fours, 4):
+            row_0 = carray(pointer(begins[i], out), (count,))
+            row_1 = carray(pointer(begins[i + 1], out), (count,))
+            row_2 = carray(pointer(begins[i + 2], out), (count,))
+            row_3 = carray(pointer(begins[i + 3], out), (count,))
+            w_0, w_1, w_2, w_3 = read[i], read[i + 1], read[i + 2], read[i + 3]
+            for t in range(count):
+                both = values[t] + w_0 * np.float64(row_0[t]) + w_1 * np.float64(row_1[t])
+                values[t] = both + w_2 * np.float64(row_2[t]) + w_3 * np.float64(row_3[t])
+        for i in range(fours, used.size):
+            row = carray(pointer(begins[i], out), (count,))
+            for t in range(count):
+                values[t] += read[i] * np.float64(row[t])
         for t in range(count):
             values[t] /= total
         _write(values, out[start : start + count], seed, first + start, deviation)

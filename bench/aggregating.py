@@ -14,19 +14,23 @@ from bench.updates import EXAMPLES, update_file
 from chain.digests import sha256
 from chain.tensors import open_tensors
 
+MODEL = "model.safetensors"
+
 
 def main() -> None:
     """Answer ``{"pipeline": [...], "count": N}`` with ``{"seconds": S}`` until there is no more."""
     folder = Path(sys.argv[1])
     for line in sys.stdin:
         request = json.loads(line)
+        # As in a round, the model is a new file: nobody waits for the end of an old one.
+        (folder / MODEL).unlink(missing_ok=True)
         begin = time.perf_counter()
         aggregate(folder, request["pipeline"], request["count"])
         print(json.dumps({"seconds": time.perf_counter() - begin}), flush=True)
 
 
 def aggregate(folder: Path, steps: Sequence[object], count: int) -> None:
-    """Map the first `count` updates, judge them all and write ``model.safetensors``."""
+    """Map the first `count` updates, judge them all and write the model."""
     pipeline = read_pipeline(steps)
     with ExitStack() as files:
         base = files.enter_context(open_tensors(folder / "base.safetensors"))
@@ -37,7 +41,7 @@ def aggregate(folder: Path, steps: Sequence[object], count: int) -> None:
             content = sha256(path.name.encode())
             tensors = files.enter_context(open_tensors(path))
             members.append(Member(path.name, EXAMPLES, content, tensors))
-        pipeline.aggregate(base, members, folder / "model.safetensors", THREADS)
+        pipeline.aggregate(base, members, folder / MODEL, THREADS)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from rich.table import Table
 
 from aggregator import recipes
 from aggregator.pipeline import Pipeline
+from bench.aggregating import MODEL
 from bench.children import THREADS, Child
 from bench.results import Row, keep
 from bench.updates import EXAMPLES, PARAMETERS, update_file, write_updates
@@ -276,7 +277,7 @@ def _ask_peer(peers: Child, rule: Rule, way: str, folder: Path, turn: int) -> fl
         print(f"{way} does no {rule.name} of {COMPARED} updates: {answer['failed']}")
         return None
     if saved:
-        _require_agreement(saved, folder / "model.safetensors", f"{rule.name}, {way}")
+        _require_agreement(saved, folder / MODEL, f"{rule.name}, {way}")
         saved.unlink()
     return float(answer["seconds"])
 
