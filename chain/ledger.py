@@ -25,7 +25,7 @@ from chain.reader import GrantsAnswer, LedgerReader
 from chain.rpc import Head, RawReceipt
 from chain.sending import Sender
 from chain.structs import Dispute
-from chain.types import DatasetTerms, Role, RoundTerms, UpdateRecord, Verdict
+from chain.types import DatasetTerms, LedgerHead, Role, RoundTerms, UpdateRecord, Verdict
 
 __all__ = ["Dispute", "GrantsAnswer", "Head", "Ledger", "LedgerEvent", "LedgerReader", "Receipt"]
 
@@ -187,6 +187,12 @@ class Ledger(LedgerReader):
         values = (round_number, proposal, model, verdicts, evidence)
         what = f"dispute proposal {proposal} of round {round_number}"
         return self._write(self._ledger, "dispute", values, what)
+
+    def cosign(self, head: LedgerHead, witness: str, signature: bytes) -> Receipt:
+        """Record a witness's signature under the head of a final round."""
+        values = (structs.head_values(head), checked_address(witness), signature)
+        what = f"cosign the head of round {head.round} for {witness}"
+        return self._write(self._ledger, "cosign", values, what)
 
     def abort(self, round_number: int, reason: str) -> Receipt:
         """End a round without a model."""

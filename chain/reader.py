@@ -18,16 +18,20 @@ from chain.errors import (
     ContractRevertedError,
     InvalidInputError,
     LedgerError,
+    PhaseError,
     UnknownRoundError,
 )
 from chain.events import LedgerEvent, Log
+from chain.histories import Histories
 from chain.membership import ROLE_IDS, members
-from chain.rpc import Head, Rpc
+from chain.rpc import Head, RawLog, Rpc
 from chain.structs import Dispute
 from chain.types import (
     AccessGrant,
+    CosignedHead,
     DatasetState,
     DatasetVersion,
+    LedgerHead,
     LogPosition,
     Participant,
     Phase,
@@ -291,6 +295,34 @@ class LedgerReader:
         logs = self._round_logs("ProposalDisputed", number)
         return tuple(structs.dispute(log) for log in logs)
 
+    def head_of_final(self, number: int) -> LedgerHead:
+        """Compute the head of a final round from the logs of the chain (protocol 13).
+
+        Raises:
+            UnknownRoundError: If there is no such round.
+            PhaseError: If it is not final.
+            LedgerError: If the chain moved on while it was read.
+        """
+        for log in self._round_logs("RoundFinalized", number):
+            return self._histories.head(number, self._rpc.block(log.position.block))
+        phase = Phase(self._round_state(number)["phase"])
+        raise PhaseError(f"expected round {number} to be final, found it {phase.name}")
+
+    def cosignatures(self, number: int) -> tuple[CosignedHead, ...]:
+        """List what witnesses signed of a final round's head, in the order of the ledger.
+
+        Raises:
+            UnknownRoundError: If there is no such round.
+        """
+        logs = self._round_logs("HeadCosigned", number)
+        return tuple(structs.cosigned_head(log.args) for log in logs)
+
+    def cosigned_between(self, from_block: int, to_block: int) -> tuple[CosignedHead, ...]:
+        """List what witnesses signed of any round's head, in blocks up to the last, inclusive."""
+        first = max(from_block, self.deployed_at)
+        logs = self._ledger.logs("HeadCosigned", first, to_block)
+        return tuple(structs.cosigned_head(log.args) for log in logs)
+
     def check_record(self, record: UpdateRecord, signature: bytes) -> None:
         """Ask the ledger whether it would take a record now, without recording it.
 
@@ -334,6 +366,24 @@ class LedgerReader:
             name = names[raw.address]
             log = decode_log(name, raw)
             yield LedgerEvent(log.event, log.args, log.position, name, block.timestamp)
+
+    @functools.cached_property
+    def _histories(self) -> Histories:
+        contracts = (self.address, self.participant_registry, self.dataset_registry)
+        return Histories(self._rpc, *contracts, self.deployed_at)
+
+    def raw_logs(self, to_block: int) -> Iterator[RawLog]:
+        """Yield all logs of ledger and registries up to a block, in the order of the chain."""
+        contracts = [self.address, self.participant_registry, self.dataset_registry]
+        yield from self._rpc.logs(contracts, [], self.deployed_at, to_block)
+
+    def raw_block(self, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Look a block and its receipts up in JSON-RPC's form, from which they can be proven.
+
+        Raises:
+            LedgerError: If the chain has no such block.
+        """
+        return self._rpc.raw_block(number)
 
     @functools.cached_property
     def _participants(self) -> Contract:

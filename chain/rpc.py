@@ -23,7 +23,7 @@ from web3.exceptions import (
     Web3Exception,
     Web3RPCError,
 )
-from web3.types import BlockIdentifier, FilterParams, TxParams, Wei
+from web3.types import BlockIdentifier, FilterParams, RPCEndpoint, TxParams, Wei
 
 from chain import reverts
 from chain.errors import InvalidInputError, LedgerError, LongAnswerError, RefusedRequestError
@@ -58,6 +58,7 @@ class RawLog:
     block: int
     log_index: int
     transaction: bytes
+    block_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,28 @@ class Rpc:
         with self._asking():
             block = self._eth.get_block(number)
             return Head(block["number"], bytes(block["hash"]), block["timestamp"])
+
+    def raw_block(self, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Look a block and all of its receipts up, just as the chain's node tells them.
+
+        Raises:
+            LedgerError: If the chain has no such block or cannot be reached.
+        """
+        with self._asking():
+            block = self._request("eth_getBlockByNumber", hex(number), False)
+        if not isinstance(block, dict):
+            raise LedgerError(f"the chain at {self.name} has no block {number}")
+        try:
+            with self._asking():
+                receipts = self._request("eth_getBlockReceipts", block["hash"])
+        except RefusedRequestError:
+            # Older nodes tell receipts one by one.
+            with self._asking():
+                hashes = list(block["transactions"])
+                receipts = [self._request("eth_getTransactionReceipt", one) for one in hashes]
+        if not isinstance(receipts, list) or not all(isinstance(one, dict) for one in receipts):
+            raise LedgerError(f"the chain at {self.name} has no receipts of block {number}")
+        return block, receipts
 
     def pending_timestamp(self) -> int:
         """Ask for the time of the block in the making; unlike a block, it need not have a hash."""
@@ -276,6 +299,10 @@ class Rpc:
             except TransactionNotFound:
                 return None
 
+    def _request(self, method: str, *params: object) -> Any:
+        """Ask in JSON-RPC's own words, and give the answer as it came."""
+        return self._eth.w3.manager.request_blocking(cast("RPCEndpoint", method), params)
+
     def _logs(
         self, addresses: Sequence[str], topics: Sequence[bytes | None], first: int, last: int
     ) -> list[RawLog]:
@@ -367,6 +394,7 @@ def _raw_log(log: Any) -> RawLog:
         block=log["blockNumber"],
         log_index=log["logIndex"],
         transaction=bytes(log["transactionHash"]),
+        block_hash=bytes(log["blockHash"]),
     )
 
 

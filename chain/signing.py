@@ -1,6 +1,6 @@
-"""Signatures over update records and attestations, as EIP-712 typed data.
+"""Signatures over update records, attestations and ledger heads, as EIP-712 typed data.
 
-See docs/protocol.md, sections 7.1 and 10; contracts/RoundHashes.sol hashes the same structs.
+See docs/protocol.md, sections 7.1, 10 and 13; contracts/RoundHashes.sol hashes the same structs.
 """
 
 from typing import Any, Final
@@ -12,7 +12,7 @@ from eth_keys.exceptions import BadSignature
 from eth_utils.exceptions import ValidationError
 
 from chain.errors import VerificationError
-from chain.types import Attestation, UpdateRecord
+from chain.types import Attestation, LedgerHead, UpdateRecord
 
 SIGNATURE_BYTES = 65
 
@@ -44,6 +44,15 @@ _ATTESTATION: Final = {
         {"name": "model", "type": "bytes32"},
         {"name": "modelBlob", "type": "bytes32"},
         {"name": "verdicts", "type": "bytes32"},
+    ]
+}
+_LEDGER_HEAD: Final = {
+    "LedgerHead": [
+        {"name": "round", "type": "uint256"},
+        {"name": "number", "type": "uint64"},
+        {"name": "hash", "type": "bytes32"},
+        {"name": "blocks", "type": "uint64"},
+        {"name": "history", "type": "bytes32"},
     ]
 }
 
@@ -110,6 +119,27 @@ def recover_attestation_signer(
     return _recover(_attestation_message(chain_id, ledger, attestation), signature)
 
 
+def sign_head(chain_id: int, ledger: str, head: LedgerHead, account: LocalAccount) -> bytes:
+    """Sign, as a witness, where the chain stood when a round became final.
+
+    Returns:
+        65 bytes: r, s, v.
+    """
+    return bytes(account.sign_message(_head_message(chain_id, ledger, head)).signature)
+
+
+def recover_head_signer(chain_id: int, ledger: str, head: LedgerHead, signature: bytes) -> str:
+    """Find out who signed a ledger's head.
+
+    Returns:
+        The address; not the witness's if the head is not what it signed.
+
+    Raises:
+        VerificationError: If these bytes are nobody's signature.
+    """
+    return _recover(_head_message(chain_id, ledger, head), signature)
+
+
 def _update_message(record: UpdateRecord) -> SignableMessage:
     content = {
         "chainId": record.chain_id,
@@ -138,6 +168,17 @@ def _attestation_message(chain_id: int, ledger: str, attestation: Attestation) -
         "verdicts": attestation.verdicts,
     }
     return encode_typed_data(domain(chain_id, ledger), _ATTESTATION, content)
+
+
+def _head_message(chain_id: int, ledger: str, head: LedgerHead) -> SignableMessage:
+    content = {
+        "round": head.round,
+        "number": head.number,
+        "hash": head.hash,
+        "blocks": head.blocks,
+        "history": head.history,
+    }
+    return encode_typed_data(domain(chain_id, ledger), _LEDGER_HEAD, content)
 
 
 def _recover(message: SignableMessage, signature: bytes) -> str:

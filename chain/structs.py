@@ -11,9 +11,11 @@ from chain.errors import InvalidInputError
 from chain.events import Log
 from chain.types import (
     AccessGrant,
+    CosignedHead,
     DatasetState,
     DatasetTerms,
     DatasetVersion,
+    LedgerHead,
     LogPosition,
     Outcome,
     Proposal,
@@ -98,6 +100,11 @@ def dataset_values(terms: DatasetTerms) -> tuple[object, ...]:
 def verdict_values(verdicts: Sequence[Verdict]) -> list[tuple[object, ...]]:
     """Put verdicts into the order of the contract's struct, which is ours."""
     return [astuple(verdict) for verdict in verdicts]
+
+
+def head_values(head: LedgerHead) -> tuple[object, ...]:
+    """Put a ledger's head into the order of the contract's struct."""
+    return (head.round, head.number, head.hash, head.blocks, head.history)
 
 
 def purpose_bits(purposes: frozenset[int]) -> int:
@@ -194,6 +201,21 @@ def dispute(log: Log) -> Dispute:
         verdicts=log.args["verdicts"],
         evidence=log.args["evidence"],
         position=log.position,
+    )
+
+
+def cosigned_head(args: Mapping[str, Any]) -> CosignedHead:
+    """Read a HeadCosigned log."""
+    return CosignedHead(
+        head=LedgerHead(
+            round=args["round"],
+            number=args["number"],
+            hash=args["hash"],
+            blocks=args["blocks"],
+            history=args["history"],
+        ),
+        witness=args["witness"],
+        signature=args["signature"],
     )
 
 

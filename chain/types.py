@@ -255,6 +255,34 @@ class Attestation:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerHead:
+    """Where a chain stood when a round became final (protocol 13).
+
+    Attributes:
+        round: The round.
+        number: The block that holds its `RoundFinalized`.
+        hash: That block's hash.
+        blocks: How many blocks up to it hold a log of the ledger or its registries.
+        history: The hash chain over these blocks (see `chain.heads`).
+    """
+
+    round: int
+    number: int
+    hash: bytes
+    blocks: int
+    history: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CosignedHead:
+    """A head with the signature of a witness, 65 bytes (see `chain.signing.sign_head`)."""
+
+    head: LedgerHead
+    witness: str
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AccessGrant:
     """A researcher's permission to look (protocol 11). ``image`` is None for the whole version."""
 

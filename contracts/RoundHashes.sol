@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {IRoundLedger} from "./interfaces/IRoundLedger.sol";
 
 /// @title What is signed and committed to
-/// @notice The EIP-712 struct hashes of docs/protocol.md, sections 7.1 and 10, and the verdict
+/// @notice The EIP-712 struct hashes of docs/protocol.md, sections 7.1, 10 and 13, and the verdict
 /// leaves of section 8.
 library RoundHashes {
     bytes32 private constant _UPDATE_RECORD =
@@ -16,6 +16,11 @@ library RoundHashes {
         keccak256(
             // solhint-disable-next-line max-line-length
             "Attestation(uint256 round,uint32 proposal,bytes32 model,bytes32 modelBlob,bytes32 verdicts)"
+        );
+    bytes32 private constant _LEDGER_HEAD =
+        keccak256(
+            // solhint-disable-next-line max-line-length
+            "LedgerHead(uint256 round,uint64 number,bytes32 hash,uint64 blocks,bytes32 history)"
         );
     bytes32 private constant _VERDICT_TAG = keccak256("fedwitness.verdict.v1");
 
@@ -61,6 +66,23 @@ library RoundHashes {
         bytes32 verdicts
     ) internal pure returns (bytes32) {
         return keccak256(abi.encode(_ATTESTATION, round, proposal, model, modelBlob, verdicts));
+    }
+
+    /// @notice The struct hash that a witness signs of a final round's head.
+    /// @param head The head.
+    /// @return Its hash.
+    function ledgerHead(IRoundLedger.LedgerHead calldata head) internal pure returns (bytes32) {
+        return
+            keccak256(
+                abi.encode(
+                    _LEDGER_HEAD,
+                    head.round,
+                    head.number,
+                    head.hash,
+                    head.blocks,
+                    head.history
+                )
+            );
     }
 
     /// @notice The leaf of a verdict; hashed twice, since the tree would take 64 bytes hashed once

@@ -11,9 +11,10 @@ import {RoundTerms} from "./RoundTerms.sol";
 /// @notice Holds the rounds; what happens in between is RoundRecords' and RoundProposals'.
 abstract contract Rounds is IRoundLedger {
     /// @dev `spoken` is the last proposal that the witness attested or disputed, so that a new
-    /// proposal gives every witness its word back.
+    /// proposal gives every witness its word back. All members share one slot.
     struct Seat {
         bool taken;
+        bool cosigned;
         uint32 spoken;
     }
 

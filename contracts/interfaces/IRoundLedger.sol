@@ -6,7 +6,8 @@ import {IDatasetRegistry} from "./IDatasetRegistry.sol";
 
 /// @title Which round
 /// @notice The phases of a round, one record for each update, the aggregator's proposal with a
-/// verdict for each record, and the witnesses' word on it. See docs/protocol.md, sections 7 to 10.
+/// verdict for each record, and the witnesses' word on it. See docs/protocol.md, sections 7 to 10
+/// and 13.
 interface IRoundLedger {
     /// @notice A round's phase. Open becomes Collecting with its first record.
     enum Phase {
@@ -95,6 +96,20 @@ interface IRoundLedger {
         uint64 score;
         uint64 threshold;
         bytes32 content;
+    }
+
+    /// @notice Where the chain stood when a round became final, for its witnesses to sign (EIP-712).
+    /// @param round The round.
+    /// @param number The block that holds its RoundFinalized.
+    /// @param hash That block's hash.
+    /// @param blocks How many blocks up to it hold a log of the ledger or its registries.
+    /// @param history The hash chain over these blocks (docs/protocol.md, section 13).
+    struct LedgerHead {
+        uint256 round;
+        uint64 number;
+        bytes32 hash;
+        uint64 blocks;
+        bytes32 history;
     }
 
     /// @notice What became of a hospital's updates in the final rounds of a task.
@@ -186,6 +201,15 @@ interface IRoundLedger {
         bytes32 model,
         bytes32 modelBlob
     );
+    event HeadCosigned(
+        uint256 indexed round,
+        address indexed witness,
+        uint64 number,
+        bytes32 hash,
+        uint64 blocks,
+        bytes32 history,
+        bytes signature
+    );
     event RoundAborted(uint256 indexed round, bytes32 indexed task, address by, string reason);
 
     error RoundLedgerUnknownRound(uint256 round);
@@ -215,6 +239,9 @@ interface IRoundLedger {
     error RoundLedgerProposalDisputed(uint256 round, uint32 proposal);
     error RoundLedgerProposalMismatch(uint32 expected, uint32 found);
     error RoundLedgerNothingToDispute(uint256 round);
+    error RoundLedgerAlreadyCosigned(uint256 round, address witness);
+    error RoundLedgerBlockNotPast(uint256 newest, uint64 found);
+    error RoundLedgerBlockMismatch(uint64 number, bytes32 expected, bytes32 found);
 
     /// @notice Opens a round. Aggregators only; one round of a task at a time.
     /// @param terms What it fixes.
@@ -276,6 +303,17 @@ interface IRoundLedger {
         bytes32 model,
         bytes32 verdicts,
         bytes32 evidence
+    ) external;
+
+    /// @notice Records a witness's signature under the head of a final round; anyone may send it,
+    /// once for each witness of the round.
+    /// @param head The head.
+    /// @param witness The signer.
+    /// @param signature Its EIP-712 signature over LedgerHead, 65 bytes.
+    function cosign(
+        LedgerHead calldata head,
+        address witness,
+        bytes calldata signature
     ) external;
 
     /// @notice Ends a round without a model; the base model stays as it was. Stewards at any time

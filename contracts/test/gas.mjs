@@ -1,5 +1,5 @@
-// Measures what one update's record and its verdict cost, in whole transactions on Hardhat's
-// network, and fails above the limits. A fresh federation of 16 hospitals; each record names one
+// Measures what one update's record, its verdict and a witness's signature under a head cost, in
+// whole transactions on Hardhat's network, and fails above the limits. A fresh federation of 16 hospitals; each record names one
 // data-set version.
 import assert from "node:assert/strict";
 import hre from "hardhat";
@@ -11,6 +11,7 @@ const LIMIT_IN_BATCH = 55_000n;
 // A hospital's first verdict in a task takes a slot for its tally; later ones change it.
 const LIMIT_FIRST_VERDICT = 42_000n;
 const LIMIT_VERDICT = 25_000n;
+const LIMIT_COSIGNED_HEAD = 65_000n;
 const BATCH = 16;
 const PURPOSE = 6n;
 
@@ -36,6 +37,14 @@ const ATTESTATION = [
   ["model", "bytes32"],
   ["modelBlob", "bytes32"],
   ["verdicts", "bytes32"],
+].map(([name, type]) => ({ name, type }));
+
+const LEDGER_HEAD = [
+  ["round", "uint256"],
+  ["number", "uint64"],
+  ["hash", "bytes32"],
+  ["blocks", "uint64"],
+  ["history", "bytes32"],
 ].map(([name, type]) => ({ name, type }));
 
 const { provider } = await hre.network.create();
@@ -224,8 +233,17 @@ async function attest(round) {
   const attestation = { round, proposal: 1n, model, modelBlob, verdicts };
   const signature = await signAs(witness, "Attestation", ATTESTATION, attestation);
   const input = { round, proposal: 1n, witness, signature };
-  const { status } = await ledger.send(relayer, "attest", input);
+  const { status, blockNumber, blockHash } = await ledger.send(relayer, "attest", input);
   assert.equal(BigInt(status), 1n);
+  return { number: BigInt(blockNumber), hash: ethHex.decode(blockHash) };
+}
+
+async function cosign(round, block) {
+  const head = { round, ...block, blocks: 50n, history: await keccak("history") };
+  const signature = await signAs(witness, "LedgerHead", LEDGER_HEAD, head);
+  const { status, gasUsed } = await ledger.send(relayer, "cosign", { head, witness, signature });
+  assert.equal(BigInt(status), 1n);
+  return BigInt(gasUsed);
 }
 
 await enroll(aggregator, "AGGREGATOR");
@@ -250,7 +268,7 @@ const own = [
 const batchRound = await open("batch");
 const inBatch = await relayBatch(batchRound);
 const firstVerdict = await proposeAll(batchRound);
-await attest(batchRound);
+const cosigned = await cosign(batchRound, await attest(batchRound));
 const nextRound = await open("batch", "model", "model blob");
 await relayBatch(nextRound, "model");
 const verdict = await proposeAll(nextRound);
@@ -265,7 +283,9 @@ console.log(
   `gas: proposal of ${BATCH} verdicts, ${firstVerdict} each at first ` +
     `(limit ${LIMIT_FIRST_VERDICT}), ${verdict} later (limit ${LIMIT_VERDICT})`,
 );
+console.log(`gas: cosigned head ${cosigned} (limit ${LIMIT_COSIGNED_HEAD})`);
 assert(alone <= LIMIT_ALONE, "a record alone costs more than its limit");
 assert(inBatch <= LIMIT_IN_BATCH, "a record in a batch costs more than its limit");
 assert(firstVerdict <= LIMIT_FIRST_VERDICT, "a first verdict costs more than its limit");
 assert(verdict <= LIMIT_VERDICT, "a verdict costs more than its limit");
+assert(cosigned <= LIMIT_COSIGNED_HEAD, "a cosigned head costs more than its limit");
