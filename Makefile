@@ -51,8 +51,9 @@ up: setup ## Start a local network to work on; Ctrl-C stops it, the next start g
 	fedwitness up
 
 .PHONY: test
-test: setup ## Run every test: contracts first, then Python
+test: setup ## Run every test: contracts first, then the browser verifier, then Python
 	npm run --silent test
+	npm run --silent explorer:test
 	pytest
 
 .PHONY: contracts
