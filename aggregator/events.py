@@ -1,15 +1,28 @@
-"""What each event of the contracts changes in the index (docs/protocol.md, sections 2 to 11)."""
+"""What each event of the contracts changes in the index (docs/protocol.md, sections 2 to 13)."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import func, select, update
 
+from aggregator.oddities import (
+    DAY,
+    check_final,
+    check_phase,
+    check_proposal,
+    check_record,
+    check_time,
+    check_word,
+)
 from aggregator.tables import (
     AttestationRow,
+    CosignatureRow,
     DatasetVersionRow,
+    DayRow,
     DisputeRow,
     GrantRow,
+    HospitalVerdictsRow,
+    MembershipChangeRow,
     ParticipantRoleRow,
     ParticipantRow,
     ProposalRow,
@@ -17,242 +30,467 @@ from aggregator.tables import (
     RecordRow,
     RoundRow,
     RoundWitnessRow,
+    TaskRow,
+    TaskVerdictsRow,
     VerdictRow,
+    VersionChangeRow,
+    WitnessRow,
     storable,
 )
+from aggregator.writing import Values, Writing
 from chain.events import LedgerEvent
 from chain.membership import ROLE_IDS
 from chain.structs import modality_text
-from chain.types import DatasetState, Phase
+from chain.types import DatasetState, Outcome, Phase
 
 _ROLES = {role_id: role.value for role, role_id in ROLE_IDS.items()}
+_COUNTS = {
+    Outcome.ACCEPTED.value: "accepted",
+    Outcome.CLIPPED.value: "clipped",
+    Outcome.REJECTED.value: "rejected",
+}
 
 
-def apply_event(connection: Connection, event: LedgerEvent) -> None:
+def apply_event(writing: Writing, event: LedgerEvent) -> None:
     """Write what one event says; events that say nothing of interest are passed over."""
+    check_time(writing, event)
     if change := _CHANGES.get(event.name):
-        change(connection, event)
+        change(writing, event)
 
 
-def _enrolled(connection: Connection, event: LedgerEvent) -> None:
+def _place(event: LedgerEvent) -> Values:
+    position = event.position
+    return {
+        "block": position.block,
+        "log_index": position.log_index,
+        "transaction": position.transaction,
+    }
+
+
+# Participants
+
+
+def _enrolled(writing: Writing, event: LedgerEvent) -> None:
     # A party that gets a further role is there already; the contract lets its key be.
     named = {"encryption_key": event.args["encryptionKey"], "name": storable(event.args["name"])}
     address = event.args["account"]
-    found = connection.execute(
-        update(ParticipantRow).where(ParticipantRow.address == address).values(named)
+    if writing.find(ParticipantRow, address) is not None:
+        writing.change(ParticipantRow, (address,), **named)
+        return
+    writing.keep(
+        ParticipantRow,
+        {
+            **_place(event),
+            **named,
+            "address": address,
+            "suspended": False,
+            "suspension": None,
+            "enrolled_at": event.timestamp,
+        },
     )
-    if not found.rowcount:
-        connection.execute(insert(ParticipantRow).values(address=address, suspended=False, **named))
 
 
-def _role_granted(connection: Connection, event: LedgerEvent) -> None:
+def _role_granted(writing: Writing, event: LedgerEvent) -> None:
     if role := _ROLES.get(event.args["role"]):
-        row = {"address": event.args["account"], "role": role}
-        connection.execute(insert(ParticipantRoleRow).values(row))
+        writing.add(ParticipantRoleRow, {"address": event.args["account"], "role": role})
+        _member_changed(writing, event, "ROLE_GRANTED", role=role)
 
 
-def _role_revoked(connection: Connection, event: LedgerEvent) -> None:
-    connection.execute(
-        delete(ParticipantRoleRow).where(
-            ParticipantRoleRow.address == event.args["account"],
-            ParticipantRoleRow.role == _ROLES.get(event.args["role"]),
-        )
-    )
+def _role_revoked(writing: Writing, event: LedgerEvent) -> None:
+    if role := _ROLES.get(event.args["role"]):
+        writing.remove(ParticipantRoleRow, event.args["account"], role)
+        _member_changed(writing, event, "ROLE_REVOKED", role=role)
 
 
-def _key_changed(connection: Connection, event: LedgerEvent) -> None:
-    _change_participant(connection, event, encryption_key=event.args["encryptionKey"])
+def _key_changed(writing: Writing, event: LedgerEvent) -> None:
+    key = event.args["encryptionKey"]
+    writing.change(ParticipantRow, (event.args["account"],), encryption_key=key)
+    _member_changed(writing, event, "KEY_CHANGED")
 
 
-def _suspended(connection: Connection, event: LedgerEvent) -> None:
+def _suspended(writing: Writing, event: LedgerEvent) -> None:
     reason = storable(event.args["reason"])
-    _change_participant(connection, event, suspended=True, suspension=reason)
+    writing.change(ParticipantRow, (event.args["account"],), suspended=True, suspension=reason)
+    _member_changed(writing, event, "SUSPENDED", reason=reason)
 
 
-def _reinstated(connection: Connection, event: LedgerEvent) -> None:
-    _change_participant(connection, event, suspended=False, suspension=None)
+def _reinstated(writing: Writing, event: LedgerEvent) -> None:
+    writing.change(ParticipantRow, (event.args["account"],), suspended=False, suspension=None)
+    _member_changed(writing, event, "REINSTATED")
 
 
-def _change_participant(connection: Connection, event: LedgerEvent, **values: object) -> None:
-    address = event.args["account"]
-    connection.execute(
-        update(ParticipantRow).where(ParticipantRow.address == address).values(**values)
-    )
+def _member_changed(
+    writing: Writing,
+    event: LedgerEvent,
+    what: str,
+    *,
+    role: str | None = None,
+    reason: str | None = None,
+) -> None:
+    row = {"what": what, "role": role, "reason": reason, "changed_at": event.timestamp}
+    row["address"] = event.args["account"]
+    writing.add(MembershipChangeRow, {**_place(event), **row})
 
 
-def _version_registered(connection: Connection, event: LedgerEvent) -> None:
+# Data sets
+
+
+def _version_registered(writing: Writing, event: LedgerEvent) -> None:
     terms = event.args["terms"]
-    connection.execute(
-        insert(DatasetVersionRow).values(
-            version=event.args["version"],
-            dataset=event.args["dataset"],
-            hospital=event.args["hospital"],
-            name=storable(terms["name"]),
-            state=DatasetState.ACTIVE.value,
-            merkle_root=terms["merkleRoot"],
-            images=terms["images"],
-            modality=storable(modality_text(terms["modality"])),
-            purposes=terms["purposes"],
-            profile=terms["profile"],
-            attestation=terms["attestation"],
-            previous=terms["previous"],
-            registered_block=event.position.block,
-            registered_at=event.timestamp,
-        )
+    writing.keep(
+        DatasetVersionRow,
+        {
+            **_place(event),
+            "version": event.args["version"],
+            "dataset": event.args["dataset"],
+            "hospital": event.args["hospital"],
+            "name": storable(terms["name"]),
+            "state": DatasetState.ACTIVE.value,
+            "merkle_root": terms["merkleRoot"],
+            "images": terms["images"],
+            "modality": storable(modality_text(terms["modality"])),
+            "purposes": terms["purposes"],
+            "profile": terms["profile"],
+            "attestation": terms["attestation"],
+            "previous": terms["previous"],
+            "withdrawal": None,
+            "registered_at": event.timestamp,
+        },
     )
+    _version_changed(writing, event, "REGISTERED", purposes=terms["purposes"])
 
 
-def _version_superseded(connection: Connection, event: LedgerEvent) -> None:
-    _change_version(connection, event, state=DatasetState.SUPERSEDED.value)
+def _version_superseded(writing: Writing, event: LedgerEvent) -> None:
+    state = DatasetState.SUPERSEDED.value
+    writing.change(DatasetVersionRow, (event.args["version"],), state=state)
+    _version_changed(writing, event, "SUPERSEDED", successor=event.args["successor"])
 
 
-def _version_withdrawn(connection: Connection, event: LedgerEvent) -> None:
-    reason = storable(event.args["reason"])
-    _change_version(connection, event, state=DatasetState.WITHDRAWN.value, withdrawal=reason)
+def _version_withdrawn(writing: Writing, event: LedgerEvent) -> None:
+    state, reason = DatasetState.WITHDRAWN.value, storable(event.args["reason"])
+    writing.change(DatasetVersionRow, (event.args["version"],), state=state, withdrawal=reason)
+    _version_changed(writing, event, "WITHDRAWN", reason=reason)
 
 
-def _purposes_changed(connection: Connection, event: LedgerEvent) -> None:
-    _change_version(connection, event, purposes=event.args["purposes"])
+def _purposes_changed(writing: Writing, event: LedgerEvent) -> None:
+    purposes = event.args["purposes"]
+    writing.change(DatasetVersionRow, (event.args["version"],), purposes=purposes)
+    _version_changed(writing, event, "PURPOSES_CHANGED", purposes=purposes)
 
 
-def _change_version(connection: Connection, event: LedgerEvent, **values: object) -> None:
-    version = event.args["version"]
-    connection.execute(
-        update(DatasetVersionRow).where(DatasetVersionRow.version == version).values(**values)
-    )
+def _version_changed(
+    writing: Writing,
+    event: LedgerEvent,
+    what: str,
+    *,
+    purposes: int | None = None,
+    reason: str | None = None,
+    successor: bytes | None = None,
+) -> None:
+    row = {"what": what, "purposes": purposes, "reason": reason, "successor": successor}
+    row |= {"version": event.args["version"], "changed_at": event.timestamp}
+    writing.add(VersionChangeRow, {**_place(event), **row})
 
 
-def _round_opened(connection: Connection, event: LedgerEvent) -> None:
-    terms = event.args["terms"]
-    number = event.args["round"]
-    connection.execute(
-        insert(RoundRow).values(
-            number=number,
-            task=storable(terms["task"]),
-            phase=Phase.OPEN.value,
-            purpose=terms["purpose"],
-            base_model=terms["baseModel"],
-            base_blob=terms["baseBlob"],
-            schema=terms["schema"],
-            rule=storable(terms["rule"]),
-            min_updates=terms["minUpdates"],
-            max_updates=terms["maxUpdates"],
-            quorum=terms["quorum"],
-            deadline=terms["deadline"],
-            aggregator=event.args["aggregator"],
-            proposal=0,
-            opened_block=event.position.block,
-            opened_at=event.timestamp,
-        )
+# Rounds
+
+
+def _round_opened(writing: Writing, event: LedgerEvent) -> None:
+    terms, number = event.args["terms"], event.args["round"]
+    task = storable(terms["task"])
+    base = _base_of(writing, task, terms["baseModel"])
+    writing.keep(
+        RoundRow,
+        {
+            **_place(event),
+            "number": number,
+            "task": task,
+            "phase": Phase.OPEN.value,
+            "purpose": terms["purpose"],
+            "base_model": terms["baseModel"],
+            "base_blob": terms["baseBlob"],
+            "base_round": None if base is None else base["number"],
+            "generation": 0 if base is None else base["generation"] + 1,
+            "origin": terms["baseModel"] if base is None else base["origin"],
+            "schema": terms["schema"],
+            "rule": storable(terms["rule"]),
+            "min_updates": terms["minUpdates"],
+            "max_updates": terms["maxUpdates"],
+            "quorum": terms["quorum"],
+            "deadline": terms["deadline"],
+            "aggregator": event.args["aggregator"],
+            "proposal": 0,
+            "model": None,
+            "model_blob": None,
+            "aborted_by": None,
+            "abortion": None,
+            "records": 0,
+            "accepted": 0,
+            "clipped": 0,
+            "rejected": 0,
+            "attestations": 0,
+            "disputed": False,
+            "disputes": 0,
+            "opened_at": event.timestamp,
+            "ended_at": None,
+            "ended_block": None,
+            "ended_log_index": None,
+            "ended_transaction": None,
+        },
     )
     for witness in terms["witnesses"]:
-        connection.execute(insert(RoundWitnessRow).values(round=number, witness=witness))
+        writing.keep(RoundWitnessRow, {"round": number, "witness": witness})
+        _count_witness(writing, witness, "rounds")
+    _count_task(writing, task, number)
+    _count_day(writing, event, "opened")
 
 
-def _update_recorded(connection: Connection, event: LedgerEvent) -> None:
+def _base_of(writing: Writing, task: str, model: bytes) -> Values | None:
+    """Find the final round that made a round's base model.
+
+    That is the task's last one, as the ledger insists; for a task's first model the newest round
+    of any task that made it.
+    """
+    line = writing.find(TaskRow, task)
+    if line is not None and line["last_final"] is not None:
+        return writing.find(RoundRow, line["last_final"])
+    made_in = select(func.max(RoundRow.number)).where(RoundRow.model == model)
+    number = writing.flush().execute(made_in).scalar_one()
+    return None if number is None else writing.find(RoundRow, number)
+
+
+def _update_recorded(writing: Writing, event: LedgerEvent) -> None:
     args = event.args
-    place = {"round": args["round"], "hospital": args["hospital"]}
-    connection.execute(
-        insert(RecordRow).values(
-            **place,
-            record_digest=args["recordDigest"],
-            examples=args["examples"],
-            update=args["update"],
-            blob=args["blob"],
-            code=args["code"],
-            epsilon=args["epsilon"],
-            delta=args["delta"],
-            block=event.position.block,
-            log_index=event.position.log_index,
-            transaction=event.position.transaction,
-            recorded_at=event.timestamp,
-        )
+    number, hospital = args["round"], args["hospital"]
+    found = writing.find(RoundRow, number)
+    check_record(writing, event, found)
+    writing.add(
+        RecordRow,
+        {
+            **_place(event),
+            "round": number,
+            "hospital": hospital,
+            "record_digest": args["recordDigest"],
+            "examples": args["examples"],
+            "update": args["update"],
+            "blob": args["blob"],
+            "code": args["code"],
+            "epsilon": args["epsilon"],
+            "delta": args["delta"],
+            "recorded_at": event.timestamp,
+        },
     )
+    task = found["task"] if found else ""
     for version in args["datasets"]:
-        connection.execute(insert(RecordDatasetRow).values(**place, version=version))
-    _change_round(connection, event, phase=Phase.COLLECTING.value)
+        known = writing.find(DatasetVersionRow, version)
+        row = {"round": number, "hospital": hospital, "version": version, "task": task}
+        writing.add(RecordDatasetRow, {**row, "dataset": known["dataset"] if known else b""})
+    if found:
+        phase, records = Phase.COLLECTING.value, found["records"] + 1
+        writing.change(RoundRow, (number,), phase=phase, records=records)
+    _count_day(writing, event, "records")
 
 
-def _model_proposed(connection: Connection, event: LedgerEvent) -> None:
+def _model_proposed(writing: Writing, event: LedgerEvent) -> None:
     args = event.args
-    connection.execute(
-        insert(ProposalRow).values(
-            round=args["round"],
-            number=args["proposal"],
-            model=args["model"],
-            model_blob=args["modelBlob"],
-            verdicts=args["verdicts"],
-            proposed_block=event.position.block,
-            proposed_at=event.timestamp,
-        )
+    found = writing.find(RoundRow, args["round"])
+    check_phase(writing, event, found, Phase.COLLECTING, Phase.PROPOSED)
+    if found and found["proposal"]:
+        _outdate(writing, args["round"])
+    writing.keep(
+        ProposalRow,
+        {
+            **_place(event),
+            "round": args["round"],
+            "number": args["proposal"],
+            "model": args["model"],
+            "model_blob": args["modelBlob"],
+            "verdicts": args["verdicts"],
+            "proposed_at": event.timestamp,
+        },
     )
-    _change_round(connection, event, phase=Phase.PROPOSED.value, proposal=args["proposal"])
-
-
-def _verdict_recorded(connection: Connection, event: LedgerEvent) -> None:
-    connection.execute(insert(VerdictRow).values(event.args))
-
-
-def _proposal_attested(connection: Connection, event: LedgerEvent) -> None:
-    row = {**event.args, "attested_at": event.timestamp}
-    connection.execute(insert(AttestationRow).values(row))
-
-
-def _proposal_disputed(connection: Connection, event: LedgerEvent) -> None:
-    row = {**event.args, "disputed_at": event.timestamp}
-    connection.execute(insert(DisputeRow).values(row))
-
-
-def _round_finalized(connection: Connection, event: LedgerEvent) -> None:
-    _change_round(
-        connection,
-        event,
-        phase=Phase.FINAL.value,
-        model=event.args["model"],
-        model_blob=event.args["modelBlob"],
-        ended_at=event.timestamp,
+    writing.change(
+        RoundRow,
+        (args["round"],),
+        phase=Phase.PROPOSED.value,
+        proposal=args["proposal"],
+        accepted=0,
+        clipped=0,
+        rejected=0,
+        attestations=0,
+        disputed=False,
     )
 
 
-def _round_aborted(connection: Connection, event: LedgerEvent) -> None:
-    _change_round(
-        connection,
-        event,
-        phase=Phase.ABORTED.value,
-        aborted_by=event.args["by"],
-        abortion=storable(event.args["reason"]),
-        ended_at=event.timestamp,
-    )
+def _outdate(writing: Writing, number: int) -> None:
+    """Take the verdicts of a round's proposals so far out of what counts for the newest ones."""
+    connection = writing.flush()
+    is_counted = (VerdictRow.round == number, VerdictRow.newest)
+    columns = (VerdictRow.task, VerdictRow.hospital, VerdictRow.outcome, VerdictRow.reason)
+    counted = connection.execute(select(*columns).where(*is_counted)).all()
+    for task, hospital, outcome, reason in counted:
+        writing.count(TaskVerdictsRow, (task, outcome, reason), "updates", -1)
+        writing.count(HospitalVerdictsRow, (hospital, outcome, reason), "updates", -1)
+    connection.execute(update(VerdictRow).where(*is_counted).values(newest=False))
 
 
-def _change_round(connection: Connection, event: LedgerEvent, **values: object) -> None:
-    number = event.args["round"]
-    connection.execute(update(RoundRow).where(RoundRow.number == number).values(**values))
-
-
-def _access_granted(connection: Connection, event: LedgerEvent) -> None:
+def _verdict_recorded(writing: Writing, event: LedgerEvent) -> None:
     args = event.args
-    connection.execute(
-        insert(GrantRow).values(
-            number=args["grantId"],
-            version=args["version"],
-            image=args["image"] if any(args["image"]) else None,
-            hospital=args["hospital"],
-            researcher=args["researcher"],
-            purpose=args["purpose"],
-            expiry=args["expiry"],
-            revoked=False,
-            granted_at=event.timestamp,
+    found = writing.find(RoundRow, args["round"])
+    check_phase(writing, event, found, Phase.PROPOSED)
+    check_proposal(writing, event, found)
+    task = found["task"] if found else ""
+    outcome, reason, hospital = args["outcome"], args["reason"], args["hospital"]
+    writing.add(VerdictRow, {**_place(event), **args, "task": task, "newest": True})
+    writing.count(TaskVerdictsRow, (task, outcome, reason), "updates")
+    writing.count(HospitalVerdictsRow, (hospital, outcome, reason), "updates")
+    column = _COUNTS.get(outcome)
+    if found and column:
+        writing.change(RoundRow, (args["round"],), **{column: found[column] + 1})
+
+
+def _proposal_attested(writing: Writing, event: LedgerEvent) -> None:
+    args = event.args
+    found = writing.find(RoundRow, args["round"])
+    check_word(writing, event, found)
+    writing.add(AttestationRow, {**_place(event), **args, "attested_at": event.timestamp})
+    if found and args["proposal"] == found["proposal"]:
+        writing.change(RoundRow, (args["round"],), attestations=found["attestations"] + 1)
+    _count_witness(writing, args["witness"], "attested", event.timestamp)
+
+
+def _proposal_disputed(writing: Writing, event: LedgerEvent) -> None:
+    args = event.args
+    found = writing.find(RoundRow, args["round"])
+    check_word(writing, event, found)
+    writing.add(DisputeRow, {**_place(event), **args, "disputed_at": event.timestamp})
+    if found:
+        is_newest = args["proposal"] == found["proposal"]
+        disputed, disputes = found["disputed"] or is_newest, found["disputes"] + 1
+        writing.change(RoundRow, (args["round"],), disputed=disputed, disputes=disputes)
+        writing.count(TaskRow, (found["task"],), "disputes")
+    _count_witness(writing, args["witness"], "disputed", event.timestamp)
+    _count_day(writing, event, "disputes")
+
+
+def _round_finalized(writing: Writing, event: LedgerEvent) -> None:
+    args = event.args
+    found = writing.find(RoundRow, args["round"])
+    check_final(writing, event, found)
+    made = {"model": args["model"], "model_blob": args["modelBlob"]}
+    _end_round(writing, event, phase=Phase.FINAL.value, **made)
+    _count_day(writing, event, "final")
+    if not found:
+        return
+    _lengthen_line(writing, found)
+    for column in _COUNTS.values():
+        writing.count(TaskRow, (found["task"],), column, found[column])
+        _count_day(writing, event, column, found[column])
+
+
+def _lengthen_line(writing: Writing, final: Values) -> None:
+    """Make a round its task's last final one."""
+    line = writing.find(TaskRow, final["task"])
+    if line is None:
+        return
+    if line["first_final"] is None:
+        base = None
+        if final["base_round"] is not None:
+            base = writing.find(RoundRow, final["base_round"])
+        writing.change(
+            TaskRow,
+            (final["task"],),
+            first_final=final["number"],
+            base_round=final["base_round"],
+            base_task=base["task"] if base else None,
         )
+    count = line["final"] + 1
+    writing.change(TaskRow, (final["task"],), last_final=final["number"], final=count)
+
+
+def _round_aborted(writing: Writing, event: LedgerEvent) -> None:
+    found = writing.find(RoundRow, event.args["round"])
+    before_the_end = (Phase.OPEN, Phase.COLLECTING, Phase.PROPOSED)
+    check_phase(writing, event, found, *before_the_end)
+    told = {"aborted_by": event.args["by"], "abortion": storable(event.args["reason"])}
+    _end_round(writing, event, phase=Phase.ABORTED.value, **told)
+    _count_day(writing, event, "aborted")
+    if found:
+        writing.count(TaskRow, (found["task"],), "aborted")
+
+
+def _end_round(writing: Writing, event: LedgerEvent, **values: Any) -> None:
+    writing.change(
+        RoundRow,
+        (event.args["round"],),
+        **values,
+        ended_at=event.timestamp,
+        **{f"ended_{name}": value for name, value in _place(event).items()},
     )
 
 
-def _access_revoked(connection: Connection, event: LedgerEvent) -> None:
-    number = event.args["grantId"]
-    connection.execute(update(GrantRow).where(GrantRow.number == number).values(revoked=True))
+def _head_cosigned(writing: Writing, event: LedgerEvent) -> None:
+    writing.add(CosignatureRow, {**_place(event), **event.args, "cosigned_at": event.timestamp})
+    _count_witness(writing, event.args["witness"], "cosigned", event.timestamp)
 
 
-_Change: TypeAlias = Callable[[Connection, LedgerEvent], None]
+# Grants
+
+
+def _access_granted(writing: Writing, event: LedgerEvent) -> None:
+    args = event.args
+    writing.keep(
+        GrantRow,
+        {
+            **_place(event),
+            "number": args["grantId"],
+            "version": args["version"],
+            "image": args["image"] if any(args["image"]) else None,
+            "hospital": args["hospital"],
+            "researcher": args["researcher"],
+            "purpose": args["purpose"],
+            "expiry": args["expiry"],
+            "revoked": False,
+            "granted_at": event.timestamp,
+            "revoked_at": None,
+            "revoked_block": None,
+            "revoked_log_index": None,
+            "revoked_transaction": None,
+        },
+    )
+
+
+def _access_revoked(writing: Writing, event: LedgerEvent) -> None:
+    place = {f"revoked_{name}": value for name, value in _place(event).items()}
+    key = (event.args["grantId"],)
+    writing.change(GrantRow, key, revoked=True, revoked_at=event.timestamp, **place)
+
+
+# Counts
+
+
+def _count_day(writing: Writing, event: LedgerEvent, column: str, by: int = 1) -> None:
+    writing.count(DayRow, (event.timestamp // DAY,), column, by)
+
+
+def _count_witness(writing: Writing, witness: str, column: str, at: int | None = None) -> None:
+    writing.count(WitnessRow, (witness,), column)
+    if at is not None:
+        writing.change(WitnessRow, (witness,), last_at=at)
+
+
+def _count_task(writing: Writing, task: str, number: int) -> None:
+    line = writing.find(TaskRow, task)
+    if line is not None:
+        writing.change(TaskRow, (task,), rounds=line["rounds"] + 1, newest_round=number)
+        return
+    beginning = dict.fromkeys(("base_task", "base_round", "first_final", "last_final"))
+    counts = dict.fromkeys(("final", "aborted", *_COUNTS.values(), "disputes"), 0)
+    row = {"task": task, "newest_round": number, "rounds": 1, **beginning, **counts}
+    writing.keep(TaskRow, row)
+
+
+_Change: TypeAlias = Callable[[Writing, LedgerEvent], None]
 
 _CHANGES: Mapping[str, _Change] = {
     "ParticipantEnrolled": _enrolled,
@@ -273,6 +511,7 @@ _CHANGES: Mapping[str, _Change] = {
     "ProposalDisputed": _proposal_disputed,
     "RoundFinalized": _round_finalized,
     "RoundAborted": _round_aborted,
+    "HeadCosigned": _head_cosigned,
     "AccessGranted": _access_granted,
     "AccessRevoked": _access_revoked,
 }

@@ -2,15 +2,18 @@
 
 It is filled from the events of the four contracts, in order, and can be built from nothing at any
 time. Each transaction takes the index from one block to a later one, so it always shows the chain
-as it stood at some block.
+as it stood at some block. Where the chain no longer has that block, this is written down before
+the index is built anew, and outlives every rebuild.
 """
 
 import hashlib
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import (
     Connection,
@@ -19,11 +22,11 @@ from sqlalchemy import (
     collate,
     create_engine,
     event,
+    func,
     insert,
     inspect,
     select,
     type_coerce,
-    update,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -32,16 +35,45 @@ from sqlalchemy.types import NullType, String
 
 from aggregator import tables
 from aggregator.events import apply_event
-from aggregator.tables import SCHEMA_VERSION, IndexHead
+from aggregator.oddities import HEAD
+from aggregator.tables import SCHEMA_VERSION, ChainFindingRow, IndexHead
+from aggregator.writing import Writing
 from chain.errors import IndexDatabaseError, InvalidInputError
-from chain.ledger import LedgerReader
+from chain.events import LedgerEvent
+from chain.rpc import Head
 
 CHUNK = 2_000  # blocks to a transaction
 BUSY_SECONDS = 30
-_HEAD = 1  # the key of the one row of index_head
+SQLITE_CACHE = 64  # MiB
+_SAMPLE = 1_000  # rows of an index that SQLite's statistics look at
 _MEMORY = "sqlite://"
 _RANKS = {int: 1, float: 1, str: 2, bytes: 3}
 _REBUILD = "build it anew with `fedwitness index rebuild`"
+
+
+class EventSource(Protocol):
+    """The chain as the index reads it; `chain.ledger.LedgerReader` is one."""
+
+    @property
+    def chain_id(self) -> int:
+        """The chain's number."""
+
+    @property
+    def address(self) -> str:
+        """The ledger's address."""
+
+    @property
+    def deployed_at(self) -> int:
+        """The block before which there are no events."""
+
+    def head(self) -> Head:
+        """Return the newest block."""
+
+    def block(self, number: int) -> Head:
+        """Return a block."""
+
+    def events(self, from_block: int, to_block: int) -> Iterator[LedgerEvent]:
+        """Yield all events from one block to another, both included, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +164,12 @@ def indexed_block(engine: Engine) -> IndexedBlock | None:
 
 
 def update_index(
-    engine: Engine, reader: LedgerReader, progress: BlockCallback = _unheard
+    engine: Engine, reader: EventSource, progress: BlockCallback = _unheard
 ) -> IndexedBlock:
     """Bring the index up to the chain's newest block.
 
-    Where the chain no longer has the block that the index stands at, the index is built anew.
+    Where the chain no longer has the block that the index stands at, that is kept as a finding, and
+    the index is built anew.
     Processes that update the same index at once take turns, chunk by chunk.
 
     Args:
@@ -161,9 +194,11 @@ def update_index(
 
 
 def rebuild(
-    engine: Engine, reader: LedgerReader, progress: BlockCallback = _unheard
+    engine: Engine, reader: EventSource, progress: BlockCallback = _unheard
 ) -> IndexedBlock:
     """Drop the index and build it from nothing, in one transaction: on an error it is as it was.
+
+    Chain findings stay. If the chain no longer has the block that the index stood at, that is one.
 
     Args:
         engine: The index.
@@ -175,11 +210,13 @@ def rebuild(
         LedgerError: If the chain cannot be reached.
     """
     with _translated(engine), _writing(engine) as connection:
+        if _is_of(connection, reader) and not _is_on_chain(at := _lock_head(connection), reader):
+            _keep_finding(connection, reader, at)
         _build(connection, reader, reader.head().number, progress)
         return _lock_head(connection)
 
 
-def compare(engine: Engine, reader: LedgerReader) -> list[Difference]:
+def compare(engine: Engine, reader: EventSource) -> list[Difference]:
     """Hold every row of the index against the chain, read anew up to the index's block.
 
     Raises:
@@ -188,7 +225,7 @@ def compare(engine: Engine, reader: LedgerReader) -> list[Difference]:
         LedgerError: If the chain cannot be reached.
     """
     _require_file(engine)
-    with _translated(engine), engine.connect() as found, _memory() as expected:
+    with _translated(engine), engine.connect() as found, _scratch() as expected:
         _require_same_ledger(found, reader)
         at = _lock_head(found)
         _build(expected, reader, min(at.number, reader.head().number), _unheard)
@@ -219,7 +256,11 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # SQLAlchemy begins transactions itself, so that making tables is part of them too.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
+    # A power cut may take the last blocks along, which are then read again, but breaks nothing.
+    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    connection.execute(f"PRAGMA cache_size = {-SQLITE_CACHE * 1024}")
+    connection.execute(f"PRAGMA analysis_limit = {_SAMPLE}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -235,13 +276,15 @@ def _writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def _memory() -> Iterator[Connection]:
-    engine = open_index(_MEMORY)
-    try:
-        with engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()
+def _scratch() -> Iterator[Connection]:
+    """Lend an empty index in a file, as it may become larger than memory."""
+    with tempfile.TemporaryDirectory(prefix="fedwitness-index-") as folder:
+        engine = open_index(f"sqlite:///{folder}/index.sqlite")
+        try:
+            with _writing(engine) as connection:
+                yield connection
+        finally:
+            engine.dispose()
 
 
 @contextmanager
@@ -257,11 +300,12 @@ def _translated(engine: Engine) -> Iterator[None]:
         ) from error
 
 
-def _create_tables(connection: Connection, reader: LedgerReader) -> None:
+def _create_tables(connection: Connection, reader: EventSource) -> None:
     tables.Table.metadata.create_all(connection)
+    tables.Memory.metadata.create_all(connection)
     connection.execute(
         insert(IndexHead).values(
-            id=_HEAD,
+            id=HEAD,
             schema_version=SCHEMA_VERSION,
             chain_id=reader.chain_id,
             ledger=reader.address,
@@ -271,33 +315,61 @@ def _create_tables(connection: Connection, reader: LedgerReader) -> None:
     )
 
 
-def _read_on(engine: Engine, reader: LedgerReader, newest: int) -> IndexedBlock:
+def _read_on(engine: Engine, reader: EventSource, newest: int) -> IndexedBlock:
     """Take the index a chunk further, in one transaction, and tell where it then stands."""
     with _writing(engine) as connection:
         at = _lock_head(connection)
         if not _is_on_chain(at, reader):
+            _keep_finding(connection, reader, at)
             _build(connection, reader, newest, _unheard)
         elif at.number < newest:
-            _apply_blocks(connection, reader, at.number + 1, min(at.number + CHUNK, newest))
+            writing = Writing(connection)
+            _apply_blocks(writing, reader, at.number + 1, min(at.number + CHUNK, newest))
+            writing.flush()
         return _lock_head(connection)
 
 
 def _build(
-    connection: Connection, reader: LedgerReader, newest: int, progress: BlockCallback
+    connection: Connection, reader: EventSource, newest: int, progress: BlockCallback
 ) -> None:
     tables.Table.metadata.drop_all(connection)
     _create_tables(connection, reader)
+    writing = Writing(connection)
     for first in range(reader.deployed_at, newest + 1, CHUNK):
         last = min(first + CHUNK - 1, newest)
-        _apply_blocks(connection, reader, first, last)
+        _apply_blocks(writing, reader, first, last)
         progress(last, newest)
+    # So that the database knows at once by which of its SQL indexes a question is answered.
+    writing.flush().exec_driver_sql("ANALYZE")
 
 
-def _apply_blocks(connection: Connection, reader: LedgerReader, first: int, last: int) -> None:
+def _apply_blocks(writing: Writing, reader: EventSource, first: int, last: int) -> None:
     reached = reader.block(last)
     for one in reader.events(first, last):
-        apply_event(connection, one)
-    connection.execute(update(IndexHead).values(block=reached.number, block_hash=reached.hash))
+        apply_event(writing, one)
+    writing.change(IndexHead, (HEAD,), block=reached.number, block_hash=reached.hash)
+    writing.relieve()
+
+
+def _keep_finding(connection: Connection, reader: EventSource, at: IndexedBlock) -> None:
+    """Write down that the chain no longer has the block that the index stands at."""
+    tables.Memory.metadata.create_all(connection)
+    head = reader.head().number
+    is_shorter = head < at.number
+    last = connection.execute(select(func.max(ChainFindingRow.number))).scalar_one()
+    connection.execute(
+        insert(ChainFindingRow).values(
+            number=(last or 0) + 1,
+            what="rewound" if is_shorter else "reorganised",
+            chain_id=reader.chain_id,
+            ledger=reader.address,
+            block=at.number,
+            expected=at.hash,
+            found=None if is_shorter else reader.block(at.number).hash,
+            head=head,
+            seen_at=int(time.time()),
+        )
+    )
 
 
 def _lock_head(connection: Connection) -> IndexedBlock:
@@ -305,7 +377,16 @@ def _lock_head(connection: Connection) -> IndexedBlock:
     return IndexedBlock(head.block, head.block_hash)
 
 
-def _is_on_chain(at: IndexedBlock, reader: LedgerReader) -> bool:
+def _is_of(connection: Connection, reader: EventSource) -> bool:
+    """Tell whether there is an index of this version and this ledger."""
+    try:
+        _require_same_ledger(connection, reader)
+    except IndexDatabaseError:
+        return False
+    return True
+
+
+def _is_on_chain(at: IndexedBlock, reader: EventSource) -> bool:
     if not at.hash:  # nothing was read yet
         return True
     return at.number <= reader.head().number and reader.block(at.number).hash == at.hash
@@ -329,7 +410,7 @@ def _require_current(connection: Connection) -> None:
         )
 
 
-def _require_same_ledger(connection: Connection, reader: LedgerReader) -> None:
+def _require_same_ledger(connection: Connection, reader: EventSource) -> None:
     _require_current(connection)
     found = connection.execute(select(IndexHead.chain_id, IndexHead.ledger)).one()
     expected = (reader.chain_id, reader.address)

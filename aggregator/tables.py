@@ -1,8 +1,10 @@
 """Tables of the index: what the chain's events say, laid out for questions.
 
 The chain is the truth and the index a copy of it: `aggregator.index` fills it and can build it
-anew at any time; nothing else writes to it. Digests and other hashes are raw bytes, addresses are
-EIP-55, times are Unix seconds.
+anew at any time; nothing else writes to it. Only `ChainFindingRow` is no copy: it keeps what was
+seen of a chain that is no longer there. Digests and other hashes are raw bytes, addresses are
+EIP-55, times are Unix seconds. Counts and the orders that questions ask for are written down with
+each event, so that no question has to walk through the whole history.
 """
 
 from typing import Any, ClassVar
@@ -13,9 +15,15 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 # Raised with every change of these tables: an index of another version is built anew.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _DIGITS = 20  # of 2^64 - 1
+_BYTEWISE = "C"  # PostgreSQL's name for the order of bytes, which is SQLite's order
+
+
+def _text(length: int | None = None) -> String:
+    """Return a type of text that sorts and compares alike in both databases."""
+    return String(length).with_variant(String(length, collation=_BYTEWISE), "postgresql")
 
 
 class Unsigned64(TypeDecorator[int]):
@@ -24,7 +32,7 @@ class Unsigned64(TypeDecorator[int]):
     It is kept as text of 20 digits with leading zeros, which sorts like the numbers.
     """
 
-    impl = String(_DIGITS)
+    impl = _text(_DIGITS)
     cache_ok = True
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:  # noqa: ARG002
@@ -36,19 +44,47 @@ class Unsigned64(TypeDecorator[int]):
         return None if value is None else int(value)
 
 
+_TYPES = {
+    bytes: LargeBinary,
+    int: BigInteger,
+    bool: Boolean,
+    str: Text,
+}
+
+
 class Table(DeclarativeBase):
-    """What all tables of the index share."""
+    """What all tables that are copies of the chain share."""
 
     metadata = MetaData()
-    type_annotation_map: ClassVar = {
-        bytes: LargeBinary,
-        int: BigInteger,
-        bool: Boolean,
-        str: Text,
-    }
+    type_annotation_map: ClassVar = _TYPES
 
 
-_Address = String(42)
+class Memory(DeclarativeBase):
+    """What tables share that no rebuild can bring back, and none drops."""
+
+    metadata = MetaData()
+    type_annotation_map: ClassVar = _TYPES
+
+
+class Positioned:
+    """Where on the chain the event stands that made a row."""
+
+    block: Mapped[int]
+    log_index: Mapped[int]
+    transaction: Mapped[bytes]
+
+
+class Logged:
+    """The same for rows that are one event each: its place is the key."""
+
+    block: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    log_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    transaction: Mapped[bytes]
+
+
+_Address = _text(42)
+_Word = _text(24)
+_Task = _text()
 
 
 def storable(text: str) -> str:
@@ -57,7 +93,10 @@ def storable(text: str) -> str:
 
 
 class IndexHead(Table):
-    """How far the index has read which chain; one row."""
+    """How far the index has read which chain; one row.
+
+    ``event_block`` and ``event_time`` are of the newest block with an event, None before the first.
+    """
 
     __tablename__ = "index_head"
 
@@ -67,9 +106,31 @@ class IndexHead(Table):
     ledger: Mapped[str] = mapped_column(_Address)
     block: Mapped[int]
     block_hash: Mapped[bytes]
+    event_block: Mapped[int | None]
+    event_time: Mapped[int | None]
 
 
-class ParticipantRow(Table):
+class ChainFindingRow(Memory):
+    """A chain that was not what it had been, noticed while following it.
+
+    ``block`` is where the index stood, ``found`` the hash of that block now, None where the chain
+    is shorter. ``seen_at`` is this machine's time.
+    """
+
+    __tablename__ = "chain_findings"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    what: Mapped[str] = mapped_column(_Word)
+    chain_id: Mapped[int] = mapped_column(Unsigned64)
+    ledger: Mapped[str] = mapped_column(_Address)
+    block: Mapped[int]
+    expected: Mapped[bytes]
+    found: Mapped[bytes | None]
+    head: Mapped[int]
+    seen_at: Mapped[int]
+
+
+class ParticipantRow(Positioned, Table):
     """An enrolled party (docs/protocol.md, section 2)."""
 
     __tablename__ = "participants"
@@ -79,18 +140,33 @@ class ParticipantRow(Table):
     name: Mapped[str]
     suspended: Mapped[bool]
     suspension: Mapped[str | None]
+    enrolled_at: Mapped[int]
 
 
 class ParticipantRoleRow(Table):
-    """A role of a party, by its word."""
+    """A role that a party has now, by its word."""
 
     __tablename__ = "participant_roles"
 
     address: Mapped[str] = mapped_column(_Address, primary_key=True)
-    role: Mapped[str] = mapped_column(String(16), primary_key=True)
+    role: Mapped[str] = mapped_column(_Word, primary_key=True)
 
 
-class DatasetVersionRow(Table):
+class MembershipChangeRow(Logged, Table):
+    """A change of a party's roles, key or standing."""
+
+    __tablename__ = "membership_changes"
+
+    address: Mapped[str] = mapped_column(_Address)
+    what: Mapped[str] = mapped_column(_Word)
+    role: Mapped[str | None] = mapped_column(_Word)
+    reason: Mapped[str | None]
+    changed_at: Mapped[int]
+
+    __table_args__ = (Index("membership_changes_of", "address", "block", "log_index"),)
+
+
+class DatasetVersionRow(Positioned, Table):
     """A registered data-set version (docs/protocol.md, section 4.3).
 
     ``purposes`` and ``profile`` are sets of bits; ``withdrawal`` is the hospital's reason.
@@ -99,8 +175,8 @@ class DatasetVersionRow(Table):
     __tablename__ = "dataset_versions"
 
     version: Mapped[bytes] = mapped_column(primary_key=True)
-    dataset: Mapped[bytes] = mapped_column(index=True)
-    hospital: Mapped[str] = mapped_column(_Address, index=True)
+    dataset: Mapped[bytes]
+    hospital: Mapped[str] = mapped_column(_Address)
     name: Mapped[str]
     state: Mapped[int]
     merkle_root: Mapped[bytes]
@@ -111,24 +187,73 @@ class DatasetVersionRow(Table):
     attestation: Mapped[bytes]
     previous: Mapped[bytes]
     withdrawal: Mapped[str | None]
-    registered_block: Mapped[int]
     registered_at: Mapped[int]
 
+    __table_args__ = (
+        Index("dataset_versions_of", "dataset", "block", "log_index"),
+        Index("dataset_versions_by_hospital", "hospital", "block", "log_index"),
+    )
 
-class RoundRow(Table):
+
+class VersionChangeRow(Logged, Table):
+    """A change of a data-set version, its registration too."""
+
+    __tablename__ = "version_changes"
+
+    version: Mapped[bytes]
+    what: Mapped[str] = mapped_column(_Word)
+    purposes: Mapped[int | None]
+    reason: Mapped[str | None]
+    successor: Mapped[bytes | None]
+    changed_at: Mapped[int]
+
+    __table_args__ = (Index("version_changes_of", "version", "block", "log_index"),)
+
+
+class TaskRow(Table):
+    """A task: its final rounds, which are one line, and where that line begins.
+
+    ``base_task`` and ``base_round`` are where the first final round's base model was made;
+    ``accepted``, ``clipped`` and ``rejected`` are of final rounds.
+    """
+
+    __tablename__ = "tasks"
+
+    task: Mapped[str] = mapped_column(_Task, primary_key=True)
+    base_task: Mapped[str | None] = mapped_column(_Task, index=True)
+    base_round: Mapped[int | None]
+    first_final: Mapped[int | None]
+    last_final: Mapped[int | None]
+    newest_round: Mapped[int] = mapped_column(index=True)
+    rounds: Mapped[int]
+    final: Mapped[int]
+    aborted: Mapped[int]
+    accepted: Mapped[int]
+    clipped: Mapped[int]
+    rejected: Mapped[int]
+    disputes: Mapped[int]
+
+
+class RoundRow(Positioned, Table):
     """A round: what opening fixed, and where it stands (docs/protocol.md, section 7).
 
     ``model`` and ``model_blob`` are those that became final; ``abortion`` is the reason given.
+    ``base_round`` made the base model, ``generation`` rounds lead to it, ``origin`` is the model
+    that they began with. ``accepted``, ``clipped``, ``rejected`` and ``attestations`` count for
+    the newest proposal, which may be ``disputed``; ``disputes`` counts for all.
     """
 
     __tablename__ = "rounds"
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    task: Mapped[str] = mapped_column(index=True)
+    task: Mapped[str] = mapped_column(_Task)
     phase: Mapped[int]
     purpose: Mapped[int]
     base_model: Mapped[bytes]
     base_blob: Mapped[bytes]
+    base_round: Mapped[int | None]
+    generation: Mapped[int]
+    origin: Mapped[bytes]
     schema: Mapped[bytes]
     rule: Mapped[str]
     min_updates: Mapped[int]
@@ -137,13 +262,29 @@ class RoundRow(Table):
     deadline: Mapped[int] = mapped_column(Unsigned64)
     aggregator: Mapped[str] = mapped_column(_Address)
     proposal: Mapped[int]
-    model: Mapped[bytes | None] = mapped_column(index=True)
+    model: Mapped[bytes | None]
     model_blob: Mapped[bytes | None]
     aborted_by: Mapped[str | None] = mapped_column(_Address)
     abortion: Mapped[str | None]
-    opened_block: Mapped[int]
+    records: Mapped[int]
+    accepted: Mapped[int]
+    clipped: Mapped[int]
+    rejected: Mapped[int]
+    attestations: Mapped[int]
+    disputed: Mapped[bool]
+    disputes: Mapped[int]
     opened_at: Mapped[int]
     ended_at: Mapped[int | None]
+    ended_block: Mapped[int | None]
+    ended_log_index: Mapped[int | None]
+    ended_transaction: Mapped[bytes | None]
+
+    __table_args__ = (
+        Index("rounds_of_task", "task", "number"),
+        Index("rounds_by_phase", "phase", "number"),
+        Index("rounds_of_task_by_phase", "task", "phase", "number"),
+        Index("rounds_by_model", "model", "number"),
+    )
 
 
 class RoundWitnessRow(Table):
@@ -155,13 +296,45 @@ class RoundWitnessRow(Table):
     witness: Mapped[str] = mapped_column(_Address, primary_key=True)
 
 
-class RecordRow(Table):
+class WitnessRow(Table):
+    """How often rounds named a party their witness, and what it did."""
+
+    __tablename__ = "witnesses"
+
+    address: Mapped[str] = mapped_column(_Address, primary_key=True)
+    rounds: Mapped[int]
+    attested: Mapped[int]
+    disputed: Mapped[int]
+    cosigned: Mapped[int]
+    last_at: Mapped[int | None]
+
+
+class DayRow(Table):
+    """What happened on a day in UTC, counted from 1970-01-01.
+
+    ``accepted``, ``clipped`` and ``rejected`` are of the rounds that became final on it.
+    """
+
+    __tablename__ = "days"
+
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    opened: Mapped[int]
+    final: Mapped[int]
+    aborted: Mapped[int]
+    records: Mapped[int]
+    accepted: Mapped[int]
+    clipped: Mapped[int]
+    rejected: Mapped[int]
+    disputes: Mapped[int]
+
+
+class RecordRow(Positioned, Table):
     """An update record (docs/protocol.md, section 7.1)."""
 
     __tablename__ = "records"
 
     round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    hospital: Mapped[str] = mapped_column(_Address, primary_key=True, index=True)
+    hospital: Mapped[str] = mapped_column(_Address, primary_key=True)
     record_digest: Mapped[bytes]
     examples: Mapped[int]
     update: Mapped[bytes]
@@ -169,23 +342,38 @@ class RecordRow(Table):
     code: Mapped[bytes]
     epsilon: Mapped[int] = mapped_column(Unsigned64)
     delta: Mapped[int] = mapped_column(Unsigned64)
-    block: Mapped[int]
-    log_index: Mapped[int]
-    transaction: Mapped[bytes]
     recorded_at: Mapped[int]
+
+    __table_args__ = (Index("records_of_hospital", "hospital", "round"),)
 
 
 class RecordDatasetRow(Table):
-    """A data-set version that an update was trained on."""
+    """A data-set version that an update was trained on; empty ``dataset``: of an unknown one."""
 
     __tablename__ = "record_datasets"
 
     round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     hospital: Mapped[str] = mapped_column(_Address, primary_key=True)
-    version: Mapped[bytes] = mapped_column(primary_key=True, index=True)
+    version: Mapped[bytes] = mapped_column(primary_key=True)
+    dataset: Mapped[bytes]
+    task: Mapped[str] = mapped_column(_Task)
 
 
-class ProposalRow(Table):
+Index(
+    "record_datasets_of",
+    RecordDatasetRow.dataset,
+    RecordDatasetRow.round.desc(),
+    RecordDatasetRow.hospital,
+)
+Index(
+    "record_datasets_by_version",
+    RecordDatasetRow.version,
+    RecordDatasetRow.task,
+    RecordDatasetRow.round,
+)
+
+
+class ProposalRow(Positioned, Table):
     """A model that the aggregator proposed (docs/protocol.md, section 10)."""
 
     __tablename__ = "proposals"
@@ -195,28 +383,84 @@ class ProposalRow(Table):
     model: Mapped[bytes]
     model_blob: Mapped[bytes]
     verdicts: Mapped[bytes]
-    proposed_block: Mapped[int]
     proposed_at: Mapped[int]
 
 
-class VerdictRow(Table):
-    """A verdict of one proposal (docs/protocol.md, section 8)."""
+class VerdictRow(Positioned, Table):
+    """A verdict of a proposal (docs/protocol.md, section 8); ``newest`` where no other followed."""
 
     __tablename__ = "verdicts"
 
     round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     proposal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    hospital: Mapped[str] = mapped_column(_Address, primary_key=True, index=True)
+    hospital: Mapped[str] = mapped_column(_Address, primary_key=True)
+    task: Mapped[str] = mapped_column(_Task)
+    newest: Mapped[bool]
     outcome: Mapped[int]
     reason: Mapped[int]
     score: Mapped[int] = mapped_column(Unsigned64)
     threshold: Mapped[int] = mapped_column(Unsigned64)
     content: Mapped[bytes]
 
-    __table_args__ = (Index("verdicts_by_outcome", "outcome", "reason"),)
+
+# The newest rounds come first, as in every list of verdicts. A filter that is not at an index's
+# beginning is at its end, so that it is applied without a look at the row.
+Index(
+    "verdicts_of_hospital",
+    VerdictRow.hospital,
+    VerdictRow.round.desc(),
+    VerdictRow.outcome,
+    VerdictRow.reason,
+)
+Index("verdicts_of_task", VerdictRow.task, VerdictRow.round.desc(), VerdictRow.hospital)
+Index(
+    "verdicts_of_task_by_outcome",
+    VerdictRow.task,
+    VerdictRow.outcome,
+    VerdictRow.round.desc(),
+    VerdictRow.hospital,
+)
+Index(
+    "verdicts_of_task_by_reason",
+    VerdictRow.task,
+    VerdictRow.reason,
+    VerdictRow.round.desc(),
+    VerdictRow.hospital,
+    VerdictRow.outcome,
+)
+Index("verdicts_by_outcome", VerdictRow.outcome, VerdictRow.round.desc(), VerdictRow.hospital)
+Index(
+    "verdicts_by_reason",
+    VerdictRow.reason,
+    VerdictRow.round.desc(),
+    VerdictRow.hospital,
+    VerdictRow.outcome,
+)
 
 
-class AttestationRow(Table):
+class TaskVerdictsRow(Table):
+    """How many verdicts in a task come to an outcome for a reason, by rounds' newest proposals."""
+
+    __tablename__ = "task_verdicts"
+
+    task: Mapped[str] = mapped_column(_Task, primary_key=True)
+    outcome: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    reason: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    updates: Mapped[int]
+
+
+class HospitalVerdictsRow(Table):
+    """How many verdicts on a hospital come to an outcome for a reason, by newest proposals."""
+
+    __tablename__ = "hospital_verdicts"
+
+    hospital: Mapped[str] = mapped_column(_Address, primary_key=True)
+    outcome: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    reason: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    updates: Mapped[int]
+
+
+class AttestationRow(Positioned, Table):
     """A witness's signature under a proposal."""
 
     __tablename__ = "attestations"
@@ -228,7 +472,7 @@ class AttestationRow(Table):
     attested_at: Mapped[int]
 
 
-class DisputeRow(Table):
+class DisputeRow(Positioned, Table):
     """A witness's other result."""
 
     __tablename__ = "disputes"
@@ -242,7 +486,22 @@ class DisputeRow(Table):
     disputed_at: Mapped[int]
 
 
-class GrantRow(Table):
+class CosignatureRow(Positioned, Table):
+    """A witness's signature under the ledger's head at a final round (docs/protocol.md, 13)."""
+
+    __tablename__ = "cosignatures"
+
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    witness: Mapped[str] = mapped_column(_Address, primary_key=True)
+    number: Mapped[int] = mapped_column(Unsigned64)
+    hash: Mapped[bytes]
+    blocks: Mapped[int] = mapped_column(Unsigned64)
+    history: Mapped[bytes]
+    signature: Mapped[bytes]
+    cosigned_at: Mapped[int]
+
+
+class GrantRow(Positioned, Table):
     """A researcher's permission to look (docs/protocol.md, section 11).
 
     ``image`` is None for the whole version. Whether a grant is live is asked of the chain.
@@ -251,11 +510,49 @@ class GrantRow(Table):
     __tablename__ = "grants"
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    version: Mapped[bytes] = mapped_column(index=True)
+    version: Mapped[bytes]
     image: Mapped[bytes | None]
     hospital: Mapped[str] = mapped_column(_Address)
-    researcher: Mapped[str] = mapped_column(_Address, index=True)
+    researcher: Mapped[str] = mapped_column(_Address)
     purpose: Mapped[int]
     expiry: Mapped[int] = mapped_column(Unsigned64)
     revoked: Mapped[bool]
     granted_at: Mapped[int]
+    revoked_at: Mapped[int | None]
+    revoked_block: Mapped[int | None]
+    revoked_log_index: Mapped[int | None]
+    revoked_transaction: Mapped[bytes | None]
+
+    __table_args__ = (
+        Index("grants_of_version", "version", "number"),
+        Index("grants_of_image", "version", "image", "number"),
+        Index("grants_of_researcher", "researcher", "number"),
+        Index("grants_by_hospital", "hospital", "number"),
+    )
+
+
+class OddityRow(Logged, Table):
+    """Something that a person should look at (`aggregator.oddities`)."""
+
+    __tablename__ = "oddities"
+
+    kind: Mapped[str] = mapped_column(_Word, primary_key=True)
+    round: Mapped[int | None]
+    subject: Mapped[str | None] = mapped_column(_Address)
+    expected: Mapped[str]
+    found: Mapped[str]
+    noticed_at: Mapped[int]
+
+    __table_args__ = (
+        Index("oddities_by_kind", "kind", "block", "log_index"),
+        Index("oddities_of_round", "round", "block", "log_index"),
+    )
+
+
+class OddityCountRow(Table):
+    """How many oddities of a kind there are."""
+
+    __tablename__ = "oddity_counts"
+
+    kind: Mapped[str] = mapped_column(_Word, primary_key=True)
+    found: Mapped[int]

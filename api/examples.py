@@ -7,12 +7,15 @@ from aggregator.queries import (
     DatasetHistory,
     DatasetUse,
     HospitalHistory,
+    MembershipChange,
     Page,
     ProposalEntry,
     Provenance,
     RoundEntry,
     RoundHistory,
+    VerdictCount,
     VerdictEntry,
+    VersionChange,
     VersionEntry,
     WitnessWord,
 )
@@ -94,6 +97,7 @@ _VERDICT_ENTRY = VerdictEntry(
     score=21_000,
     threshold=900_000,
     content=b"\xce" * 32,
+    position=_POSITION,
 )
 _CONTRIBUTION = Contribution(
     round=3,
@@ -105,6 +109,7 @@ _CONTRIBUTION = Contribution(
     blob=b"\xb1" * 32,
     code=b"\xc0" * 32,
     recorded_at=1_767_269_000,
+    position=_POSITION,
     datasets=(DatasetUse(b"\xda" * 32, b"\xd5" * 32, "MRI 2025", DatasetState.ACTIVE, 500),),
     verdict=_VERDICT_ENTRY,
 )
@@ -114,6 +119,9 @@ _ROUND_ENTRY = RoundEntry(
     phase=Phase.FINAL,
     purpose=6,
     base_model=b"\xba" * 32,
+    base_round=None,
+    generation=0,
+    origin=b"\xba" * 32,
     rule='[{"name":"trimmed_mean","params":{"f":1}}]',
     min_updates=3,
     max_updates=8,
@@ -124,8 +132,16 @@ _ROUND_ENTRY = RoundEntry(
     model_blob=b"\x0f" * 32,
     aborted_by=None,
     abortion=None,
+    records=5,
+    accepted=3,
+    clipped=1,
+    rejected=1,
+    attestations=2,
+    disputes=0,
     opened_at=1_767_268_800,
+    position=_POSITION,
     ended_at=1_767_270_000,
+    ended=LogPosition(block=57, log_index=1, transaction=b"\x57" * 32),
 )
 _VERSION = VersionEntry(
     version=b"\xda" * 32,
@@ -142,6 +158,8 @@ _VERSION = VersionEntry(
     previous=bytes(32),
     withdrawal=None,
     registered_at=1_767_260_000,
+    position=_POSITION,
+    changes=(VersionChange("REGISTERED", (6, 42), None, None, 1_767_260_000, _POSITION),),
 )
 BLOCK = {"number": 57, "hash": to_hex(b"\x57" * 32), "timestamp": 1_767_269_000}
 
@@ -184,8 +202,8 @@ def standings() -> Json:
 
 def provenance() -> Json:
     """Return the example of where a model comes from."""
-    ancestors = (Ancestor(_ROUND_ENTRY, (_CONTRIBUTION,)),)
-    return _as_of(Provenance(b"\x0e" * 32, ancestors, (b"\xba" * 32,)))
+    ancestors = Page((Ancestor(_ROUND_ENTRY, (_CONTRIBUTION,)),), None)
+    return _as_of(Provenance(b"\x0e" * 32, (), ancestors, b"\xba" * 32))
 
 
 def round_history() -> Json:
@@ -195,10 +213,12 @@ def round_history() -> Json:
         model=b"\x0e" * 32,
         model_blob=b"\x0f" * 32,
         proposed_at=1_767_269_500,
+        position=_POSITION,
         verdicts=(_VERDICT_ENTRY,),
-        words=(WitnessWord(ADDRESS, attested=True, said_at=1_767_269_900),),
+        words=(WitnessWord(ADDRESS, True, 1_767_269_900, _POSITION, None),),
     )
-    return _as_of(RoundHistory(_ROUND_ENTRY, (ADDRESS,), (_CONTRIBUTION,), (proposal,)))
+    history = RoundHistory(_ROUND_ENTRY, (ADDRESS,), (_CONTRIBUTION,), (proposal,), ())
+    return _as_of(history)
 
 
 def dataset_history() -> Json:
@@ -208,7 +228,19 @@ def dataset_history() -> Json:
 
 def hospital_history() -> Json:
     """Return the example of a hospital's history."""
-    page = Page((_CONTRIBUTION,), None)
+    granted = MembershipChange("ROLE_GRANTED", "HOSPITAL", None, 1_767_250_000, _POSITION)
     return _as_of(
-        HospitalHistory(_HOSPITAL, "North", ("HOSPITAL",), False, None, (_VERSION,), page)
+        HospitalHistory(
+            address=_HOSPITAL,
+            name="North",
+            roles=("HOSPITAL",),
+            suspended=False,
+            suspension=None,
+            enrolled_at=1_767_250_000,
+            position=_POSITION,
+            changes=(granted,),
+            verdicts=(VerdictCount(Outcome.ACCEPTED, "NONE", 12),),
+            versions=(_VERSION,),
+            contributions=Page((_CONTRIBUTION,), None),
+        )
     )

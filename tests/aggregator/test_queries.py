@@ -78,11 +78,16 @@ def model_of(training: Training, number: int) -> bytes:
 def test_a_model_is_traced_back_to_data_sets(training: Training, session: Session) -> None:
     address, versions = training.federation.address, training.federation.versions
     found = queries.provenance(session, model_of(training, 2))
-    assert found.origins == (GENESIS,)
-    assert [ancestor.round.number for ancestor in found.ancestors] == [2, 1]
-    kept = found.ancestors[0].kept
+    assert (found.origin, found.also_made_in) == (GENESIS, ())
+    newest, oldest = found.ancestors.entries
+    assert [(one.round.number, one.round.base_round) for one in (newest, oldest)] == [
+        (2, 1),
+        (1, None),
+    ]
+    assert [one.round.generation for one in (newest, oldest)] == [1, 0]
+    kept = newest.kept
     assert {one.hospital for one in kept} == {address("hospital-2"), address("hospital-3")}
-    assert {one.hospital for one in found.ancestors[1].kept} == set(map(address, HOSPITALS))
+    assert {one.hospital for one in oldest.kept} == set(map(address, HOSPITALS))
     by_hospital = {one.hospital: one for one in kept}
     (use,) = by_hospital[address("hospital-2")].datasets
     assert (use.version, use.state) == (versions["hospital-2"], DatasetState.SUPERSEDED)
