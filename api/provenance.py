@@ -38,7 +38,7 @@ def model_provenance(
 ) -> Json:
     """Tell the rounds that a final model descends from, with the updates and data in each.
 
-    `origins` are the models at the beginning, which no round made.
+    `origin` is the model at the beginning, which no round made.
     """
     model = from_hex(digest)
     return _answer(server, "final model of this digest", lambda s: queries.provenance(s, model))

@@ -202,8 +202,8 @@ def test_a_round_is_followed_from_upload_to_provenance(
     wait_for(lambda: ask("/v1/rounds")["as_of"]["number"] >= head)
     assert ask("/v1/rounds?phase=FINAL")["entries"][0]["number"] == number
     traced = ask(f"/v1/provenance/models/{to_hex(final[0])}")
-    assert [made["round"]["number"] for made in traced["ancestors"]] == [number]
-    assert len(traced["ancestors"][0]["kept"]) == len(HOSPITALS)
+    assert [made["round"]["number"] for made in traced["ancestors"]["entries"]] == [number]
+    assert len(traced["ancestors"]["entries"][0]["kept"]) == len(HOSPITALS)
     first = ask("/v1/verdicts?limit=2&outcome=ACCEPTED")
     second = ask(f"/v1/verdicts?limit=2&outcome=ACCEPTED&cursor={first['cursor']}")
     assert second["cursor"] is None
