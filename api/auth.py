@@ -2,6 +2,10 @@
 
 Nothing is open by default: each route declares the roles that it admits, or that it is public,
 and the application does not start with a route that declares neither.
+
+A session's token comes back as a Bearer token, or, for the explorer's pages, in a cookie that no
+script can read. A browser sends a cookie along unasked, so the cookie opens only what changes
+nothing: GET and HEAD. The one exception is signing out.
 """
 
 from collections.abc import Callable
@@ -22,6 +26,8 @@ from api.schemas import (
     SessionRequest,
     read_signature,
 )
+from api.sessions import SESSION_SECONDS
+from api.settings import Settings
 from api.sign_in import SignInMessage, check_message, check_signature, parse_message
 from chain.addresses import read_address
 from chain.errors import VerificationError
@@ -36,6 +42,31 @@ _bearer = HTTPBearer(
 )
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
+READING = frozenset({"GET", "HEAD"})
+
+
+def cookie_name(settings: Settings) -> str:
+    """Return the name of the session's cookie.
+
+    Over https its prefix makes browsers insist on Secure, Path=/ and no Domain (RFC 6265bis,
+    section 4.1.3.2), so that no neighbouring host can plant another session.
+    """
+    return "__Host-fedwitness" if _is_https(settings) else "fedwitness"
+
+
+def session_token(
+    server: Backend, request: Request, credentials: HTTPAuthorizationCredentials | None
+) -> str:
+    """Return the token that a request brings, empty where it brings none.
+
+    A Bearer token counts alone, even a wrong one. The cookie counts where nothing is changed.
+    """
+    if credentials is not None:
+        return credentials.credentials
+    if request.method not in READING:
+        return ""
+    return request.cookies.get(cookie_name(server.settings), "")
+
 
 @dataclass(frozen=True, slots=True)
 class Party:
@@ -43,7 +74,8 @@ class Party:
 
     Attributes:
         address: Who it is.
-        roles: Those of the roles that the route admits which it holds at this moment.
+        roles: Those of the roles that the route admits which it holds at this moment; all that it
+            holds where `visitor` found it.
     """
 
     address: str
@@ -60,13 +92,13 @@ class Admission:
     def __init__(self, roles: frozenset[Role]) -> None:
         self.roles = roles
 
-    def __call__(self, server: Server, credentials: _Credentials) -> Party:
+    def __call__(self, server: Server, request: Request, credentials: _Credentials) -> Party:
         """Return who is asking.
 
         Raises:
             Problem: If nobody is signed in, or the party holds none of the roles.
         """
-        token = credentials.credentials if credentials else ""
+        token = session_token(server, request, credentials)
         address = server.sessions.owner(token)
         if address is None:
             raise unauthenticated(
@@ -87,6 +119,28 @@ class Admission:
 def admits(*roles: Role) -> Any:
     """Declare, as a parameter's default or in `dependencies`, which roles a route admits."""
     return Depends(Admission(frozenset(roles)))
+
+
+def visitor(server: Backend, request: Request) -> Party | None:
+    """Return whom a request's session names, with all the roles that it holds now.
+
+    For pages, which greet a visitor and let nobody in by it: that is what `admits` is for.
+
+    Returns:
+        None where nobody is signed in, or the party was suspended or lost its roles.
+
+    Raises:
+        LedgerError: If the chain cannot be reached.
+    """
+    token = session_token(server, request, None)
+    address = server.sessions.owner(token)
+    if address is None:
+        return None
+    try:
+        return Party(address, current_roles(server, address))
+    except Problem:
+        server.sessions.end(token)
+        return None
 
 
 def public() -> None:
@@ -138,11 +192,12 @@ def _declares(dependant: Dependant) -> bool:
 
 def _limited(server: Server, request: Request) -> None:
     """Let a client ask to sign in only so often."""
-    if not server.sign_ins.admits(_client(request)):
+    if not server.sign_ins.admits(client(request)):
         raise _too_many("Too many sign-ins from this address; wait a minute.")
 
 
-def _client(request: Request) -> str:
+def client(request: Request) -> str:
+    """Return the address that a request comes from, for limits that are each client's own."""
     return request.client.host if request.client else ""
 
 
@@ -175,10 +230,14 @@ def issue_nonce(body: NonceRequest, server: Server, request: Request) -> NonceAn
     summary="Sign in with Ethereum",
     dependencies=[Depends(call) for call in SignIn],
 )
-def begin_session(body: SessionRequest, server: Server, request: Request) -> SessionAnswer:
+def begin_session(
+    body: SessionRequest, server: Server, request: Request, response: Response
+) -> SessionAnswer:
     """Begin a session of 15 minutes with a signed message of EIP-4361.
 
-    The address must be enrolled and not suspended. Any attempt uses the nonce up.
+    The address must be enrolled and not suspended. Any attempt uses the nonce up. With `cookie`
+    the token is set as a cookie for the explorer's pages, which opens GET requests only, and is
+    not in the answer.
     """
     message = parse_message(body.message)
     _check_sign_in(server, request, message, read_signature(body.signature))
@@ -187,7 +246,10 @@ def begin_session(body: SessionRequest, server: Server, request: Request) -> Ses
     if begun is None:
         raise _too_many("Too many parties are signed in at this moment; try again later.")
     token, expires = begun
-    return SessionAnswer(token=token, expires=expires)
+    if not body.cookie:
+        return SessionAnswer(token=token, expires=expires)
+    _set_cookie(server.settings, response, token, SESSION_SECONDS)
+    return SessionAnswer(token=None, expires=expires)
 
 
 @router.delete(
@@ -197,10 +259,34 @@ def begin_session(body: SessionRequest, server: Server, request: Request) -> Ses
     response_class=Response,
     dependencies=[Depends(public)],
 )
-def end_session(server: Server, credentials: _Credentials) -> None:
-    """End the session whose token is sent."""
-    if credentials is None or server.sessions.end(credentials.credentials) is None:
+def end_session(
+    server: Server, request: Request, response: Response, credentials: _Credentials
+) -> None:
+    """End the session whose token or cookie is sent."""
+    if credentials is not None:
+        token = credentials.credentials
+    else:
+        # The one change that the cookie is good for: a page cannot read it to send it otherwise.
+        token = request.cookies.get(cookie_name(server.settings), "")
+        _set_cookie(server.settings, response, "", 0)
+    if server.sessions.end(token) is None:
         raise unauthenticated("There is no such session; it may be over already.")
+
+
+def _set_cookie(settings: Settings, response: Response, token: str, seconds: int) -> None:
+    response.set_cookie(
+        cookie_name(settings),
+        token,
+        max_age=seconds,
+        path="/",
+        secure=_is_https(settings),
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def _is_https(settings: Settings) -> bool:
+    return settings.uri.lower().startswith("https:")
 
 
 def _check_sign_in(
@@ -225,7 +311,7 @@ def _check_sign_in(
 
 
 def _nonce_owner(address: str, request: Request) -> str:
-    return f"{address} {_client(request)}"
+    return f"{address} {client(request)}"
 
 
 def _too_many(detail: str) -> Problem:

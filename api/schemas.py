@@ -55,12 +55,21 @@ class SessionRequest(_Body):
     signature: Annotated[
         str, Field(max_length=132, examples=[SIGNATURE], description="EIP-191, 65 bytes in hex")
     ]
+    cookie: Annotated[
+        bool, Field(description="Set the token as a cookie, for the explorer's pages")
+    ] = False
 
 
 class SessionAnswer(_Body):
     """The session that was begun."""
 
-    token: Annotated[str, Field(examples=[TOKEN], description="Send it as a Bearer token")]
+    token: Annotated[
+        str | None,
+        Field(
+            examples=[TOKEN],
+            description="Send it as a Bearer token; null where it was set as a cookie",
+        ),
+    ]
     expires: Annotated[int, Field(examples=[1767269700], description="Unix seconds")]
 
 

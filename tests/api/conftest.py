@@ -143,7 +143,7 @@ def running(
     server = uvicorn.Server(configuration(app, settings))
     thread = Thread(target=server.run)
     thread.start()
-    url = settings.uri
+    url = f"http://{settings.host}:{settings.port}"
     try:
         while not server.started:
             if not thread.is_alive():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from fastapi import FastAPI
 
 from api import auth
@@ -249,3 +250,54 @@ def test_a_party_of_two_roles_uses_both(server: Running) -> None:
     server.ledger.enroll(both.address, Role.AUDITOR, Role.RESEARCHER)
     session = server.sign_in(both)
     assert server.http.get("/v1/grants/mine", headers=session).status_code == 200
+
+
+def with_cookie(server: Running, account: LocalAccount) -> str:
+    """Sign in as the explorer's page does; return the header that sets the cookie."""
+    text = message(offered(server.http, account.address), account.address, server.clock())
+    body = {"message": text, "signature": signature(text, account), "cookie": True}
+    answer = server.http.post("/v1/auth/session", json=body)
+    assert (answer.status_code, answer.json()["token"]) == (201, None)
+    return answer.headers["Set-Cookie"]
+
+
+def test_a_cookie_opens_what_changes_nothing(server: Running) -> None:
+    header = with_cookie(server, HOSPITAL)
+    parts = {part.strip().lower() for part in header.split(";")[1:]}
+    assert parts == {"httponly", "samesite=strict", "path=/", "max-age=900"}
+    assert server.http.get(ROUND).status_code == 200
+    server.http.cookies.clear()
+    assert server.http.get(ROUND).status_code == 401
+
+
+def test_a_cookie_changes_nothing_but_its_own_session(server: Running) -> None:
+    with_cookie(server, HOSPITAL)
+    assert server.announce({}, HOSPITAL, record_for(b"x"), 1).status_code == 401
+    assert server.http.request("PATCH", "/v1/uploads/" + "4b" * 32).status_code == 401
+    kept = dict(server.http.cookies)
+    answer = server.http.delete("/v1/auth/session")
+    assert (answer.status_code, "Max-Age=0" in answer.headers["Set-Cookie"]) == (204, True)
+    for name, value in kept.items():
+        server.http.cookies.set(name, value)
+    assert server.http.get(ROUND).status_code == 401
+
+
+def test_a_cookie_does_not_stand_in_for_a_wrong_token(server: Running) -> None:
+    with_cookie(server, HOSPITAL)
+    wrong = {"Authorization": "Bearer " + "0" * 64}
+    assert server.http.get(ROUND, headers=wrong).status_code == 401
+
+
+def test_over_https_the_cookie_is_secure_and_the_hosts_own(
+    tmp_path: Path, ledger: FakeLedger, blobs: MemoryBlobStore
+) -> None:
+    with running(tmp_path, ledger, blobs, origin="https://fed.example") as server:
+        header = with_cookie(server, HOSPITAL)
+    assert header.startswith("__Host-fedwitness=")
+    assert "Secure" in header
+    assert "Domain" not in header
+
+
+def test_a_session_without_a_cookie_sets_none(server: Running) -> None:
+    server.sign_in(HOSPITAL)
+    assert not server.http.cookies
