@@ -8,10 +8,16 @@ from typing import TypeAlias
 
 import numpy as np
 
-from chain.blobs import BlobStore
+from chain.blob_store import BlobReader
 from chain.cid import Cid, blob_cid
 from chain.digests import update_digest
-from chain.envelope import EnvelopeContext, envelope_size, open_envelope
+from chain.envelope import (
+    ContentKeys,
+    EnvelopeContext,
+    envelope_size,
+    open_disclosed,
+    open_envelope,
+)
 from chain.errors import (
     BlobUnavailableError,
     EnvelopeError,
@@ -85,8 +91,8 @@ def admit(
     terms: AdmissionTerms,
     *,
     peers: AbstractSet[bytes],
-    blobs: BlobStore,
-    private_key: bytes,
+    blobs: BlobReader,
+    private_key: bytes | ContentKeys,
     envelopes: Path,
     plaintexts: Path,
 ) -> Admitted | Verdict:
@@ -106,7 +112,7 @@ def admit(
         terms: What it is held against.
         peers: Contents recorded earlier in this round.
         blobs: Where the envelope lies.
-        private_key: The X25519 key of one of the recipients.
+        private_key: The X25519 key of one of the recipients, or the envelopes' own keys.
         envelopes: A folder that keeps the envelope; one that is there already is used again.
         plaintexts: A private folder that keeps the plaintext of an admitted update.
 
@@ -138,7 +144,7 @@ def _require(holds: bool, reason: Reason) -> None:
         raise _RefusedError(reason)
 
 
-def _fetch(record: UpdateRecord, most_bytes: int, blobs: BlobStore, folder: Path) -> Path:
+def _fetch(record: UpdateRecord, most_bytes: int, blobs: BlobReader, folder: Path) -> Path:
     path = folder / f"{record.blob.hex()}.envelope"
     cid = Cid.from_blob_digest(record.blob)
     if _is_blob(path, cid) and path.stat().st_size <= most_bytes:
@@ -166,11 +172,13 @@ def _open(
     plaintext: Path,
     record: UpdateRecord,
     terms: AdmissionTerms,
-    private_key: bytes,
+    private_key: bytes | ContentKeys,
 ) -> bytes:
-    context = terms.context(record.hospital)
+    sealed = (envelope, terms.context(record.hospital), terms.recipients)
     try:
-        return open_envelope(envelope, context, terms.recipients, private_key, plaintext)
+        if isinstance(private_key, bytes):
+            return open_envelope(*sealed, private_key, plaintext)
+        return open_disclosed(*sealed, private_key.get(record.blob), plaintext)
     except EnvelopeError as error:
         raise _RefusedError(error.reason) from error
 

@@ -12,41 +12,38 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TypeAlias
 
 from aggregator.admission import NO_CONTENT, AdmissionTerms, Admitted, admit, require_finite
 from aggregator.cohort import Member
 from aggregator.judgement import KEPT, Judgement
 from aggregator.pipeline import Pipeline, parse_pipeline
+from aggregator.progress import Progress, ProgressCallback, unheard
 from aggregator.quarantine import Quarantine
 from aggregator.reputation import standings, verdict_history
 from chain.addresses import address_order
-from chain.blobs import BlobStore
+from chain.blob_store import BlobReader
 from chain.cid import Cid
 from chain.digests import content_digest
+from chain.envelope import ContentKeys
 from chain.errors import DigestMismatchError, UnfitRoundError
-from chain.ledger import LedgerReader
-from chain.tensors import Schema, open_tensors, trained_content
+from chain.files import private_folder
+from chain.ledger_view import LedgerView
+from chain.schema import MAX_MODEL, Schema
+from chain.tensors import open_tensors, trained_content
 from chain.types import Outcome, Phase, Reason, Round, RoundTerms, UpdateRecord, Verdict
 
-# The ledger bounds no model's size, so the reader does.
-MAX_MODEL = 1 << 36  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a stage has come: `done` of `total` parts."""
-
-    stage: str
-    done: int
-    total: int
-
-
-ProgressCallback: TypeAlias = Callable[[Progress], None]
-
-
-def unheard(_: Progress) -> None:
-    """Stand in for a callback where nobody wants to know how far a stage has come."""
+__all__ = [
+    "MAX_MODEL",
+    "Progress",
+    "ProgressCallback",
+    "RoundResult",
+    "admission_terms",
+    "earlier_contents",
+    "fetch_base_model",
+    "judge_and_aggregate",
+    "private_folder",
+    "unheard",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +66,11 @@ class RoundResult:
 
 
 def judge_and_aggregate(
-    reader: LedgerReader,
-    blobs: BlobStore,
+    reader: LedgerView,
+    blobs: BlobReader,
     round_number: int,
     *,
-    private_key: bytes,
+    private_key: bytes | ContentKeys,
     workdir: Path,
     target: Path,
     threads: int,
@@ -85,7 +82,8 @@ def judge_and_aggregate(
         reader: The ledger.
         blobs: Where base model and envelopes lie.
         round_number: The round; its collecting should have ended.
-        private_key: The X25519 key of one of the round's recipients.
+        private_key: The X25519 key of one of the round's recipients; or the envelopes' own keys,
+            as an auditor disclosed them.
         workdir: Kept private (0700). What an earlier run fetched is used again, after its digest
             was checked. Plaintexts are gone from it when this returns.
         target: Where the model is written.
@@ -140,7 +138,7 @@ def judge_and_aggregate(
     return RoundResult(verdicts, digest, target, schema, clock.seconds)
 
 
-def fetch_base_model(blobs: BlobStore, terms: RoundTerms, folder: Path) -> Path:
+def fetch_base_model(blobs: BlobReader, terms: RoundTerms, folder: Path) -> Path:
     """Fetch a round's base model into `folder`, unless it is there, and check it.
 
     Raises:
@@ -159,7 +157,7 @@ def fetch_base_model(blobs: BlobStore, terms: RoundTerms, folder: Path) -> Path:
     return path
 
 
-def admission_terms(reader: LedgerReader, round_: Round, schema: Schema) -> AdmissionTerms:
+def admission_terms(reader: LedgerView, round_: Round, schema: Schema) -> AdmissionTerms:
     """Collect what a round's records are held against."""
     return AdmissionTerms(
         chain_id=reader.chain_id,
@@ -171,7 +169,7 @@ def admission_terms(reader: LedgerReader, round_: Round, schema: Schema) -> Admi
     )
 
 
-def earlier_contents(reader: LedgerReader, round_: Round) -> frozenset[bytes]:
+def earlier_contents(reader: LedgerView, round_: Round) -> frozenset[bytes]:
     """Collect the content digests that no update of the round may have (protocol 8, code 16).
 
     They are those of the updates and models of the task's final rounds before this one, and of
@@ -185,13 +183,6 @@ def earlier_contents(reader: LedgerReader, round_: Round) -> frozenset[bytes]:
             verdicts = reader.verdicts(number, earlier.proposal.number)
             contents |= {verdict.content for verdict in verdicts}
     return frozenset(contents - {NO_CONTENT})
-
-
-def private_folder(path: Path) -> Path:
-    """Make a folder that only its owner can look into, and return it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
-    return path
 
 
 class _Clock:
@@ -240,7 +231,7 @@ def _judge_in_order(
 
 
 def _quarantined(
-    reader: LedgerReader, round_: Round, policy: Quarantine | None
+    reader: LedgerView, round_: Round, policy: Quarantine | None
 ) -> Mapping[str, Judgement]:
     """Return the judgement of each hospital that is quarantined in this round."""
     if policy is None:

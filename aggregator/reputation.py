@@ -8,12 +8,13 @@ ledger comes to the same standing (docs/protocol.md, section 9.8).
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from aggregator.pipeline import parse_pipeline
 from aggregator.quarantine import Quarantine, strikes_of
 from chain.addresses import address_order
 from chain.errors import InvalidInputError, LedgerError
-from chain.ledger import LedgerReader
+from chain.ledger_view import LedgerView
 from chain.types import Outcome, Phase, Reason, Tally, Verdict
 
 
@@ -77,6 +78,19 @@ class Reputation:
     hospitals: tuple[Standing, ...]
 
 
+class CountingLedger(LedgerView, Protocol):
+    """A ledger that also answers what it counted itself, as one on a chain does."""
+
+    @property
+    def deployed_at(self) -> int:
+        """The block that the federation's first contract was deployed in."""
+        ...
+
+    def tally(self, task_name: str, hospital: str) -> Tally:
+        """Ask what became of a hospital's updates in the final rounds of a task."""
+        ...
+
+
 def standings(history: Sequence[FinalRound], policy: Quarantine | None) -> dict[str, Standing]:
     """Fold a task's final rounds into the standing of each hospital.
 
@@ -100,7 +114,7 @@ def standings(history: Sequence[FinalRound], policy: Quarantine | None) -> dict[
 
 
 def verdict_history(
-    reader: LedgerReader, task: str, before_round: int | None = None
+    reader: LedgerView, task: str, before_round: int | None = None
 ) -> tuple[FinalRound, ...]:
     """Read the verdicts of a task's final rounds from the ledger, in the order of the rounds.
 
@@ -141,7 +155,7 @@ def reputation(task: str, history: Sequence[FinalRound], pipeline: str | None) -
     return Reputation(task, len(history), policy, tuple(standings(history, policy).values()))
 
 
-def read_reputation(reader: LedgerReader, task: str) -> Reputation:
+def read_reputation(reader: CountingLedger, task: str) -> Reputation:
     """Read the standing of all hospitals in a task from the ledger.
 
     The policy is that of the task's latest round which was not aborted. What the chain's log shows

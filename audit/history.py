@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from chain import structs
-from chain.events import Log
-from chain.ledger import LedgerEvent, LedgerReader
+from chain.events import LedgerEvent, Log
+from chain.ledger_view import LedgerView
 from chain.membership import members
 from chain.types import DatasetState, DatasetVersion, LogPosition, Role
 
@@ -34,7 +34,7 @@ class RegistryHistory:
                 self._versions[event.args["version"]].append(event)
 
     @classmethod
-    def read(cls, reader: LedgerReader, to_block: int) -> "RegistryHistory":
+    def read(cls, reader: LedgerView, to_block: int) -> "RegistryHistory":
         """Read the logs up to a block, inclusive.
 
         Raises:

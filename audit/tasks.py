@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from chain.errors import InvalidInputError
-from chain.ledger import LedgerReader
+from chain.ledger_view import LedgerView
 from chain.types import Phase, Round
 
 
-def all_tasks(reader: LedgerReader) -> tuple[str, ...]:
+def all_tasks(reader: LedgerView) -> tuple[str, ...]:
     """List the names of a ledger's tasks, in the order of their first rounds.
 
     Raises:
@@ -21,7 +21,7 @@ def all_tasks(reader: LedgerReader) -> tuple[str, ...]:
     return tasks
 
 
-def task_of_model(reader: LedgerReader, model: bytes) -> str:
+def task_of_model(reader: LedgerView, model: bytes) -> str:
     """Name the task that made a final model.
 
     Args:
@@ -39,5 +39,5 @@ def task_of_model(reader: LedgerReader, model: bytes) -> str:
     raise InvalidInputError(message)
 
 
-def _rounds(reader: LedgerReader) -> Iterator[Round]:
+def _rounds(reader: LedgerView) -> Iterator[Round]:
     return (reader.round(number) for number in range(1, reader.round_count() + 1))

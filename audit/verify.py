@@ -37,6 +37,13 @@ BLOBS = 7
 MODELS = 8
 REPLAY = 9
 INDEX = 10
+BUNDLE = 11
+HEAD = 12
+EVENTS = 13
+HEADS = 14
+
+# What needs nothing but what the ledger says.
+FROM_THE_LEDGER: Final = (CHAIN_OF_MODELS, RECORDS, DATA_SETS, VERDICTS, KEPT_UPDATES, WITNESSES)
 
 TITLES: Final[Mapping[int, str]] = MappingProxyType(
     {
@@ -50,6 +57,10 @@ TITLES: Final[Mapping[int, str]] = MappingProxyType(
         MODELS: "Each model hashes to its digest on the ledger",
         REPLAY: "Admission and aggregation, repeated, give the same verdicts and model",
         INDEX: "The index says what the chain says",
+        BUNDLE: "The file is whole and of a known form",
+        HEAD: "The quorum of the round's witnesses signed the ledger's head",
+        EVENTS: "Each event stands in a block that leads to that head, and none is left out",
+        HEADS: "The chain still has every head that was seen before",
     }
 )
 

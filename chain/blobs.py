@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import ipfshttpclient  # type: ignore[import-untyped]
 import urllib3
 from ipfshttpclient import requests_wrapper as requests
 
+from chain.blob_store import BlobStore, Source, read_chunks
 from chain.cid import (
-    LAYOUT,
     MAX_BLOCK_BYTES,
     Cid,
     Link,
@@ -25,7 +25,9 @@ from chain.cid import (
     leaves,
 )
 from chain.errors import BlobUnavailableError, DigestMismatchError, InvalidInputError
-from chain.files import pieces, replacing
+from chain.files import replacing
+
+__all__ = ["BlobStore", "IpfsBlobStore", "Source", "read_chunks"]
 
 REQUEST_SECONDS = 20.0
 # A node reads every block of a blob to pin it.
@@ -35,60 +37,7 @@ CONCURRENT_REQUESTS = 4
 BLOCKS_AHEAD = 6
 READ_BYTES = 256 * 1024
 
-Source = Path | BinaryIO | Iterable[bytes]
 T = TypeVar("T")
-
-
-class BlobStore(Protocol):
-    """Where blobs lie, named by their CID."""
-
-    def put(self, source: Source) -> Cid:
-        """Store a blob and pin it.
-
-        Args:
-            source: The blob's bytes: a file, an open file or pieces of any size.
-
-        Raises:
-            InvalidInputError: If the blob is empty.
-            BlobUnavailableError: If it could not be stored as a whole.
-        """
-        ...
-
-    def has(self, cid: Cid) -> bool:
-        """Tell whether the root block of a blob can be had.
-
-        Only reading a blob tells whether all of it can be had.
-
-        Raises:
-            BlobUnavailableError: If the store does not answer.
-        """
-        ...
-
-    def stream(self, cid: Cid, max_bytes: int) -> Iterator[bytes]:
-        """Yield a blob's bytes in order, each block checked before any of it is yielded.
-
-        Args:
-            cid: The blob's CID.
-            max_bytes: Greatest permitted size of the blob, in bytes.
-
-        Raises:
-            BlobUnavailableError: If a block cannot be had in time.
-            DigestMismatchError: If bytes are not those of their CID.
-            VerificationError: If the blocks are not those of a blob.
-            InvalidInputError: If the blob is larger than permitted, or the CID names no blob.
-        """
-        ...
-
-    def get(self, cid: Cid, max_bytes: int) -> bytes:
-        """Return a whole blob. Raises what `stream` raises."""
-        ...
-
-    def fetch(self, cid: Cid, path: Path, max_bytes: int) -> None:
-        """Write a whole blob to a file, which appears complete or not at all.
-
-        Raises what `stream` raises, and OSError if the file cannot be written.
-        """
-        ...
 
 
 class IpfsBlobStore:
@@ -197,17 +146,6 @@ class IpfsBlobStore:
                 f"({_words(error)}). Check that the node runs there and is connected to a node "
                 "that holds the blob, then try again."
             ) from error
-
-
-def read_chunks(source: Source) -> Iterator[bytes]:
-    """Yield a blob's bytes in pieces, from whatever holds them."""
-    if isinstance(source, Path):
-        yield from pieces(source)
-    elif hasattr(source, "read"):
-        while chunk := source.read(LAYOUT.leaf_bytes):
-            yield chunk
-    else:
-        yield from source
 
 
 @contextmanager

@@ -11,12 +11,12 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeAlias, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import (
@@ -35,6 +35,9 @@ from chain.canonical import canonical_json, parse_json
 from chain.errors import EnvelopeError, InvalidInputError
 from chain.files import replacing
 from chain.types import Reason
+
+# Content keys that an auditor disclosed (protocol 14), by the digest of the envelope's blob.
+ContentKeys: TypeAlias = Mapping[bytes, bytes]
 
 MAGIC = b"FWENVLP1"
 CHUNK = 1 << 20  # bytes of plaintext
@@ -212,38 +215,76 @@ def open_envelope(
         InvalidInputError: If the private key belongs to none of `recipients`.
         OSError: If a file cannot be read or written.
     """
-    own_key = public_key(private_key)
-    if own_key not in recipients:
-        message = f"the round's updates are not for the key {own_key.hex()}: nothing to open"
-        raise InvalidInputError(message)
+    _require_recipient(private_key, recipients)
     with envelope.open("rb") as sealed:
-        # (4) It is an envelope.
-        header = read_header(sealed)
-        head = header.to_bytes()
-        expected, found = len(head) + _sealed_size(header.size), envelope.stat().st_size
-        if expected != found:
-            raise _malformed(f"expected {expected} bytes, found {found}")
-        # (5) It was made for this place.
-        if header.context != context:
-            told = f"expected an envelope for {context}, found one for {header.context}"
-            raise EnvelopeError(Reason.ENVELOPE_CONTEXT_MISMATCH, told)
-        # (6) It is wrapped to the round's recipients.
-        if [one.key for one in header.recipients] != list(recipients):
-            told = (
-                f"expected wraps to {[key.hex() for key in recipients]}, "
-                f"found {[one.key.hex() for one in header.recipients]}"
-            )
-            raise EnvelopeError(Reason.ENVELOPE_RECIPIENTS_MISMATCH, told)
-        # (7) It opens.
-        key = _unwrap(header, own_key, private_key)
-        cipher = ChaCha20Poly1305(_payload_key(key, head))
-        hasher = hashlib.sha256()
-        with replacing(target) as plain:
-            for nonce, length in _chunks(header.size):
-                chunk = _decrypt(cipher, nonce, sealed.read(length + TAG))
-                hasher.update(chunk)
-                plain.write(chunk)
-        return hasher.digest()
+        header = _checked_header(sealed, envelope.stat().st_size, context, recipients)
+        return _decrypt_to(target, sealed, header, _unwrap(header, private_key))
+
+
+def open_disclosed(
+    envelope: Path,
+    context: EnvelopeContext,
+    recipients: Sequence[bytes],
+    key: bytes | None,
+    target: Path,
+) -> bytes:
+    """Decrypt an envelope by its content key, whoever disclosed it: `open_envelope` otherwise.
+
+    A key that is not the one that all wraps hold opens nothing, and so does none.
+
+    Args:
+        envelope: The file.
+        context: What it should have been made for.
+        recipients: The X25519 keys that it should be wrapped to, ascending.
+        key: Its content key K, 32 bytes, or None where nobody disclosed it.
+        target: Where the plaintext goes; after an error it is as it was.
+
+    Returns:
+        The SHA-256 of the plaintext, 32 bytes.
+
+    Raises:
+        EnvelopeError: With the `reason` that belongs to the first step that failed.
+        OSError: If a file cannot be read or written.
+    """
+    with envelope.open("rb") as sealed:
+        header = _checked_header(sealed, envelope.stat().st_size, context, recipients)
+        if key is None:
+            raise _unopenable("nobody disclosed its content key")
+        _check_wraps(header, key)
+        return _decrypt_to(target, sealed, header, key)
+
+
+def content_key(envelope: Path, private_key: bytes) -> bytes | None:
+    """Find the content key K of an envelope as one of its recipients.
+
+    Returns:
+        K, 32 bytes; None where the envelope is malformed, is not for this key, or has wraps that
+        do not all hold the same K. Whether K opens the chunks is not looked at.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    try:
+        with envelope.open("rb") as sealed:
+            header = read_header(sealed)
+        _require_recipient(private_key, [one.key for one in header.recipients])
+        return _unwrap(header, private_key)
+    except (EnvelopeError, InvalidInputError):
+        return None
+
+
+def holds_key(envelope: BinaryIO, key: bytes) -> bool:
+    """Tell whether a content key is the one that all wraps of an envelope hold.
+
+    Args:
+        envelope: The envelope, open at its beginning; nothing behind its header is read.
+        key: What is said to be its K.
+    """
+    try:
+        _check_wraps(read_header(envelope), key)
+    except EnvelopeError:
+        return False
+    return True
 
 
 def envelope_size(plaintext_size: int, n_recipients: int) -> int:
@@ -294,8 +335,51 @@ def _wrap(key: bytes, context: EnvelopeContext, recipient: bytes) -> Recipient:
     return Recipient(recipient, enc, sender.seal(key, aad=recipient))
 
 
-def _unwrap(header: EnvelopeHeader, own_key: bytes, private_key: bytes) -> bytes:
-    """Recover K from one's own wrap and check all wraps against it."""
+def _require_recipient(private_key: bytes, recipients: Sequence[bytes]) -> None:
+    own_key = public_key(private_key)
+    if own_key not in recipients:
+        message = f"the round's updates are not for the key {own_key.hex()}: nothing to open"
+        raise InvalidInputError(message)
+
+
+def _checked_header(
+    sealed: BinaryIO, size: int, context: EnvelopeContext, recipients: Sequence[bytes]
+) -> EnvelopeHeader:
+    """Read the header of an envelope of so many bytes; the stream then stands at the chunks."""
+    # (4) It is an envelope.
+    header = read_header(sealed)
+    expected = len(header.to_bytes()) + _sealed_size(header.size)
+    if expected != size:
+        raise _malformed(f"expected {expected} bytes, found {size}")
+    # (5) It was made for this place.
+    if header.context != context:
+        told = f"expected an envelope for {context}, found one for {header.context}"
+        raise EnvelopeError(Reason.ENVELOPE_CONTEXT_MISMATCH, told)
+    # (6) It is wrapped to the round's recipients.
+    if [one.key for one in header.recipients] != list(recipients):
+        told = (
+            f"expected wraps to {[key.hex() for key in recipients]}, "
+            f"found {[one.key.hex() for one in header.recipients]}"
+        )
+        raise EnvelopeError(Reason.ENVELOPE_RECIPIENTS_MISMATCH, told)
+    return header
+
+
+def _decrypt_to(target: Path, sealed: BinaryIO, header: EnvelopeHeader, key: bytes) -> bytes:
+    """Decrypt all chunks, and return the SHA-256 of the plaintext."""
+    cipher = ChaCha20Poly1305(_payload_key(key, header.to_bytes()))
+    hasher = hashlib.sha256()
+    with replacing(target) as plain:
+        for nonce, length in _chunks(header.size):
+            chunk = _decrypt(cipher, nonce, sealed.read(length + TAG))
+            hasher.update(chunk)
+            plain.write(chunk)
+    return hasher.digest()
+
+
+def _unwrap(header: EnvelopeHeader, private_key: bytes) -> bytes:
+    """Recover K from one's own wrap and check all wraps against it (step 7)."""
+    own_key = public_key(private_key)
     own = next(one for one in header.recipients if one.key == own_key)
     try:
         receiver = _SUITE.create_recipient_context(
@@ -304,12 +388,20 @@ def _unwrap(header: EnvelopeHeader, own_key: bytes, private_key: bytes) -> bytes
             info=_INFO + header.context.to_bytes(),
         )
         key = bytes(receiver.open(own.wrap, aad=own.key))
-        expected = tuple(_wrap(key, header.context, one.key) for one in header.recipients)
-    except (PyHPKEError, InvalidInputError, ValueError) as error:
+    except (PyHPKEError, ValueError) as error:
         raise _unopenable(f"the wrap to {own_key.hex()} does not open") from error
+    _check_wraps(header, key)
+    return key
+
+
+def _check_wraps(header: EnvelopeHeader, key: bytes) -> None:
+    """Recompute every wrap from K and compare."""
+    try:
+        expected = tuple(_wrap(key, header.context, one.key) for one in header.recipients)
+    except (InvalidInputError, ValueError) as error:
+        raise _unopenable("the key cannot be wrapped to the recipients") from error
     if not hmac.compare_digest(_joined(expected), _joined(header.recipients)):
         raise _unopenable("the wraps do not all hold the same key")
-    return key
 
 
 def _joined(recipients: Sequence[Recipient]) -> bytes:

@@ -10,12 +10,14 @@
     │   ├── LongAnswerError
     │   ├── MissingContractError
     │   ├── UnknownRoundError
+    │   ├── UncosignedError          too few witnesses signed a final round's head so far
     │   └── PhaseError
     ├── BlobUnavailableError         IPFS does not have it, or cannot be reached
     ├── VerificationError            what arrived is not what was vouched for
     │   ├── DigestMismatchError
     │   ├── InclusionProofError
-    │   └── EnvelopeError
+    │   ├── EnvelopeError
+    │   └── BundleError              a file is no audit bundle, or not of its form
     ├── UnfitRoundError              a round's updates make no model that could be proposed
     ├── ServerError                  the REST server refused, or cannot be reached
     ├── KeystoreError                a key file is missing, damaged or the password is wrong
@@ -75,6 +77,25 @@ class UnknownRoundError(LedgerError):
     """The ledger has no round of this number."""
 
 
+class UncosignedError(LedgerError):
+    """Too few witnesses signed the ledger's head of a final round so far (protocol 13).
+
+    Args:
+        number: The round.
+        quorum: How many are needed.
+        witnesses: Who signed.
+    """
+
+    def __init__(self, number: int, quorum: int, witnesses: tuple[str, ...]) -> None:
+        """Say who signed and what to do."""
+        self.witnesses = witnesses
+        super().__init__(
+            f"expected {quorum} witnesses to have signed the ledger's head of round {number}, "
+            f"found {len(witnesses)} ({', '.join(witnesses) or 'nobody'}): they do so soon after "
+            "the round became final, while `fedwitness witness run` runs; try again later"
+        )
+
+
 class PhaseError(LedgerError):
     """The round is in another phase than the request needs."""
 
@@ -119,6 +140,10 @@ class EnvelopeError(VerificationError):
         """Keep the reason, which becomes the verdict's."""
         self.reason = reason
         super().__init__(message)
+
+
+class BundleError(VerificationError):
+    """A file is no audit bundle, or is cut, or not of the form of docs/protocol.md, section 14."""
 
 
 class UnfitRoundError(FedWitnessError):

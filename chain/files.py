@@ -36,6 +36,13 @@ def replacing(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
 
 
+def private_folder(path: Path) -> Path:
+    """Make a folder that only its owner can look into, and return it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
 def pieces(path: Path) -> Iterator[bytes]:
     """Yield a file's bytes in pieces of a mebibyte.
 
