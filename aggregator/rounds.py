@@ -372,10 +372,11 @@ def _answer_dispute(
         told = f"the round makes no model ({error}): a steward has to abort it"
         return Step(round_.number, Action.WAITED_FOR_STEWARD, told)
     root = verdicts_root(round_.number, result.verdicts)
-    if proposal is None or (result.model_digest, root) != (proposal.model, proposal.verdicts):
-        return _propose(ledger, blobs, round_, result)
     # The witness may only have failed to fetch the model: what is there already stays there.
-    blobs.put(result.model_path)
+    blob = blobs.put(result.model_path).digest
+    now = (result.model_digest, blob, root)
+    if proposal is None or now != (proposal.model, proposal.model_blob, proposal.verdicts):
+        return _propose(ledger, blobs, round_, result)
     told = f"proposal {proposal.number} is disputed, but a second computation confirms it"
     return Step(round_.number, Action.WAITED_FOR_STEWARD, f"{told}: a steward has to decide")
 

@@ -22,10 +22,17 @@ from threading import Event
 from typing import TypeAlias
 
 from aggregator.replay import ProgressCallback, judge_and_aggregate, private_folder, unheard
+from audit.evidence import (
+    VERSION,
+    Evidence,
+    ReplayStep,
+    first_difference,
+    inputs_of,
+    known_model,
+)
 from audit.settings import WitnessSettings
 from audit.verify import REPLAY, Finding, compare_replay
 from chain.blobs import BlobStore
-from chain.canonical import canonical_json
 from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import (
@@ -41,7 +48,6 @@ from chain.ledger import Ledger
 from chain.merkle import verdicts_root
 from chain.signing import sign_attestation
 from chain.types import Attestation, Phase, Proposal, Reason, Round, Verdict
-from chain.wire import to_hex, to_json_dict
 
 NOTHING = bytes(32)
 GREATEST_WAIT = 60.0  # seconds between two attempts
@@ -77,13 +83,15 @@ WordCallback: TypeAlias = Callable[[Word], None]
 class _Result:
     """What a replay came to.
 
-    ``model`` is zero where there is none. ``findings`` is empty where all is equal.
-    ``is_transient`` tells that a slow or faulty IPFS node may be all that is wrong.
+    ``model`` is zero where there is none. ``findings`` is empty where all is equal, and ``step``
+    then says nothing. ``is_transient`` tells that a slow or faulty IPFS node may be all that is
+    wrong.
     """
 
     model: bytes
     verdicts: tuple[Verdict, ...]
     findings: tuple[Finding, ...]
+    step: ReplayStep
     is_transient: bool = False
 
 
@@ -181,7 +189,8 @@ class Witness:
             if not result.findings:
                 self._attest(round_, proposal)
                 return replace(word, said=Said.ATTESTED, told=f"model {proposal.model.hex()}")
-            told = f"{result.findings[0].subject}: {result.findings[0].message}"
+            finding = result.findings[0]
+            told = f"at {result.step.value}: {finding.subject}: {finding.message}"
             if result.is_transient and self._has_patience(round_, proposal):
                 return replace(word, told=f"{told}; asking again before disputing")
             # What a chain caused that forgot the proposal for a moment is gone at a second look.
@@ -221,17 +230,19 @@ class Witness:
         except UnfitRoundError as error:
             findings = compare_replay(round_.number, proposal, stated, None, error.verdicts)
             is_transient = _any_transient(error.verdicts, stated)
-            return _Result(NOTHING, error.verdicts, tuple(findings), is_transient)
+            step = first_difference(stated, error.verdicts)
+            return _Result(NOTHING, error.verdicts, tuple(findings), step, is_transient)
         except (BlobUnavailableError, VerificationError, InvalidInputError) as error:
             # A base model that was never there, or is another, cannot be aggregated on.
             subject = f"round {round_.number}, base model"
             base = round_.terms.base_model.hex()
             finding = Finding(REPLAY, subject, base, str(error), "the round cannot be replayed")
-            return _Result(NOTHING, (), (finding,), is_transient=True)
+            return _Result(NOTHING, (), (finding,), ReplayStep.BASE_MODEL, is_transient=True)
         findings = compare_replay(
             round_.number, proposal, stated, result.model_digest, result.verdicts
         )
-        replayed = _Result(result.model_digest, result.verdicts, tuple(findings))
+        step = first_difference(stated, result.verdicts)
+        replayed = _Result(result.model_digest, result.verdicts, tuple(findings), step)
         if findings:
             return replace(replayed, is_transient=_any_transient(result.verdicts, stated))
         return self._with_model(replayed, proposal, workdir, result.schema.file_size())
@@ -258,7 +269,8 @@ class Witness:
             return result
         message = "the blob of the proposed model does not hold it"
         finding = Finding(REPLAY, f"blob {cid}", proposal.model.hex(), found, message)
-        return replace(result, findings=(finding,), is_transient=is_transient)
+        step = ReplayStep.MODEL_BLOB
+        return replace(result, findings=(finding,), step=step, is_transient=is_transient)
 
     def _has_patience(self, round_: Round, proposal: Proposal) -> bool:
         now = self._clock()
@@ -276,12 +288,34 @@ class Witness:
 
     def _dispute(self, round_: Round, proposal: Proposal, result: _Result) -> None:
         root = verdicts_root(round_.number, result.verdicts) if result.verdicts else NOTHING
-        evidence = self._blobs.put(io.BytesIO(_evidence(round_, proposal, result, root)))
+        told = self._evidence(round_, proposal, result, root)
+        evidence = self._blobs.put(io.BytesIO(told.to_json()))
         # Equal results cannot be disputed: a witness that only lacks the model has got none.
         is_equal = (result.model, root) == (proposal.model, proposal.verdicts)
         model = NOTHING if is_equal else result.model
         self._ledger.dispute(round_.number, proposal.number, model, root, evidence.digest)
         _log.warning("disputed proposal %d of round %d", proposal.number, round_.number)
+
+    def _evidence(
+        self, round_: Round, proposal: Proposal, result: _Result, root: bytes
+    ) -> Evidence:
+        """Say what this witness got, for the aggregator and the steward to compare with."""
+        numbers = self._ledger.task_rounds(round_.terms.task)
+        earlier = (self._ledger.round(number) for number in numbers if number < round_.number)
+        return Evidence(
+            version=VERSION,
+            chain_id=self._ledger.chain_id,
+            ledger=self._ledger.address,
+            round=round_.number,
+            proposal=proposal,
+            step=result.step,
+            inputs=inputs_of(round_, self._ledger.records(round_.number), result.verdicts),
+            known_as=known_model(proposal.model, round_, earlier),
+            model=result.model,
+            verdicts_root=root,
+            verdicts=result.verdicts,
+            findings=result.findings,
+        )
 
     def _workdir(self, number: int) -> Path:
         return private_folder(self._settings.workdir) / f"round-{number}"
@@ -300,18 +334,4 @@ def _any_transient(replayed: Sequence[Verdict], stated: Sequence[Verdict]) -> bo
     return any(
         verdict.reason in _TRANSIENT and verdict.reason is not reasons.get(verdict.hospital)
         for verdict in replayed
-    )
-
-
-def _evidence(round_: Round, proposal: Proposal, result: _Result, root: bytes) -> bytes:
-    """Write what the witness got, for the aggregator and the steward to compare with."""
-    return canonical_json(
-        {
-            "round": round_.number,
-            "proposal": to_json_dict(proposal),
-            "model": to_hex(result.model),
-            "verdicts_root": to_hex(root),
-            "verdicts": [to_json_dict(verdict) for verdict in result.verdicts],
-            "findings": [finding.to_dict() for finding in result.findings],
-        }
     )

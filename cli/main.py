@@ -8,6 +8,7 @@ from cli import aggregator, grants, hospital, index, participants, witness
 from cli.aggregate import aggregate
 from cli.audit import audit
 from cli.demo import demo
+from cli.disputes import disputes
 from cli.network import down, status, up
 from cli.reputation import reputation
 from cli.rules import rules
@@ -27,6 +28,7 @@ app.command()(up)
 app.command()(down)
 app.command()(status)
 app.command()(audit)
+app.command()(disputes)
 app.command()(reputation)
 app.command()(aggregate)
 app.command()(rules)

@@ -297,6 +297,24 @@ def test_a_lie_that_is_disputed_is_proposed_anew_in_truth(training: Training) ->
     assert training.advance(number).action is Action.FINAL
 
 
+def test_a_true_model_in_another_models_blob_is_proposed_anew(training: Training) -> None:
+    number = training.open_round()
+    training.send_all(number)
+    training.advance(number)
+    dispute(training, number)
+    proposal = training.federation.reader.round(number).proposal
+    assert proposal is not None
+    verdicts = training.federation.reader.verdicts(number, 1)
+    ledger = training.federation.ledgers["aggregator"]
+    ledger.propose(number, proposal.model, digest("another blob"), verdicts)
+    found = training.federation.reader.round(number).proposal
+    assert found is not None
+    dispute(training, number)
+    assert training.advance(number).action is Action.PROPOSED
+    renewed = training.federation.reader.round(number).proposal
+    assert renewed == replace(proposal, number=3)
+
+
 def test_a_true_proposal_stands_against_a_dispute(training: Training) -> None:
     number = training.open_round()
     training.send_all(number)

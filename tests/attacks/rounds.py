@@ -53,15 +53,21 @@ class AttackedRound:
 
     @classmethod
     def opened(
-        cls, federation: Federation, blobs: BlobStore, folder: Path, base: float = 0.5
+        cls,
+        federation: Federation,
+        blobs: BlobStore,
+        folder: Path,
+        base: float = 0.5,
+        **terms: Any,
     ) -> "AttackedRound":
-        """Open a round on a base model whose values are all `base`."""
+        """Open a round on a base model whose values are all `base`, with changes to its terms."""
         path = folder / f"base-{base}.safetensors"
         digest = save_tensors(path, model(base))
         number = federation.open_round(
             base_model=digest,
             base_blob=blobs.put(path).digest,
             schema=schema_of(model(base)).digest(),
+            **terms,
         )
         return cls(federation, blobs, number, folder)
 
@@ -71,6 +77,7 @@ class AttackedRound:
         plaintext: Tensors | bytes,
         context: Mapping[str, Any] | None = None,
         recipients: tuple[bytes, ...] | None = None,
+        examples: int = 50,
     ) -> Sent:
         """Do as an honest hospital does: seal, store the envelope, make the record.
 
@@ -79,6 +86,7 @@ class AttackedRound:
             plaintext: Tensors, or bytes in place of a tensor file.
             context: Changes to what the envelope is made for.
             recipients: Whom it is wrapped to, in place of the round's recipients.
+            examples: How many images it was trained on.
         """
         chain = self.federation.reader
         file = self.folder / f"{hospital}.safetensors"
@@ -104,6 +112,7 @@ class AttackedRound:
             ),
             blob=self.blobs.put(envelope).digest,
             code=sha256(b"code"),
+            examples=examples,
         )
         return Sent(record, envelope)
 

@@ -1,0 +1,23 @@
+"""One devnet for every attack that a witness has to see."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from chain.devnet.anvil import start_anvil, stop_anvil
+from chain.devnet.ports import free_port
+from tests.attacks.devnet import Devnet, watched
+from tests.federation import found_federation
+
+
+@pytest.fixture(scope="session")
+def devnet(ipfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
+    """A chain of its own, which nobody sets back while the witness watches."""
+    folder = tmp_path_factory.mktemp("watched")
+    try:
+        rpc_url = start_anvil(folder / "anvil", free_port())
+        federation = found_federation(rpc_url, folder / "outboxes")
+        with watched(federation, ipfs, folder) as running:
+            yield running
+    finally:
+        stop_anvil(folder / "anvil")
