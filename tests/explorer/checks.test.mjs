@@ -81,49 +81,51 @@ for (const [what, headTamper] of [
   ["another round", (head) => (head.round -= 1)],
 ]) {
   test(`a signed head with ${what} is not what the events lead to`, () => {
-    assert.deepEqual(failed(verified(() => {}, { headTamper })).includes(13), true);
+    assert.deepEqual(failed(verified(() => {}, { headTamper })), [13]);
   });
 }
 
 test("a block that is left out is found", () => {
   const tamper = (blocks) => blocks.splice(1, 1);
-  assert.deepEqual(failed(verified(() => {}, { tamper })), [12, 13]);
+  const report = verified(() => {}, { tamper });
+  assert.deepEqual(failed(report), [13]);
+  assert.equal(report.checks.find(({ number }) => number === 12).ok, null);
 });
 
 test("a receipt that is left out is found", () => {
   const tamper = (blocks) => blocks[1].receipts.pop();
   const report = verified(() => {}, { tamper });
-  assert.ok(failed(report).includes(13));
+  assert.deepEqual(failed(report), [13]);
   assert.equal(report.findings.find(({ step }) => step === 13).subject, "history");
 });
 
 test("blocks out of order are found", () => {
   const report = verified(() => {}, { tamper: (blocks) => blocks.reverse() });
-  assert.ok(failed(report).includes(13));
+  assert.deepEqual(failed(report), [13]);
 });
 
 test("a receipt under another transaction's index is found", () => {
   const tamper = (blocks) => (blocks[0].receipts[0][0] = Uint8Array.of(3));
-  assert.ok(failed(verified(() => {}, { tamper })).includes(13));
+  assert.deepEqual(failed(verified(() => {}, { tamper })), [13]);
 });
 
 test("a receipt of somebody else's transaction is refused", () => {
   const tamper = (blocks) => (blocks[0].receipts[0] = blocks[0].foreign);
-  assert.ok(failed(verified(() => {}, { tamper })).includes(13));
+  assert.deepEqual(failed(verified(() => {}, { tamper })), [13]);
 });
 
 test("a trie node that is not needed is refused", () => {
   const tamper = (blocks) => blocks[0].receipts[0][1].push(Uint8Array.of(0xc0));
-  assert.ok(failed(verified(() => {}, { tamper })).includes(13));
+  assert.deepEqual(failed(verified(() => {}, { tamper })), [13]);
 });
 
 test("a header with another timestamp is found", () => {
   const tamper = (blocks) => (blocks[3].header[11] = Uint8Array.of(1));
-  assert.ok(failed(verified(() => {}, { tamper })).includes(13));
+  assert.deepEqual(failed(verified(() => {}, { tamper })), [13]);
 });
 
 test("a bundle for a round that is not final is refused", () => {
-  assert.ok(failed(verified((blocks) => blocks.at(-1).pop())).includes(13));
+  assert.deepEqual(failed(verified((blocks) => blocks.at(-1).pop())), [13]);
 });
 
 test("steps on events that nobody vouches for are not run", () => {

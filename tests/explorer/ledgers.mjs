@@ -55,6 +55,18 @@ export function imageTree() {
   return { leaves: sorted, root: merkleRoot(sorted) };
 }
 
+/** The nodes from a leaf to the root, as `chain/merkle.py` collects them. */
+export function merkleProof(leaves, leaf) {
+  let at = leaves.findIndex((one) => toHex(one) === toHex(leaf));
+  const proof = [];
+  for (let level = leaves; level.length > 1; at >>= 1) {
+    if ((at ^ 1) < level.length) proof.push(level[at ^ 1]);
+    const pairs = Array.from({ length: Math.ceil(level.length / 2) }, (_, pair) => pair);
+    level = pairs.map((pair) => merkleRoot(level.slice(2 * pair, 2 * pair + 2)));
+  }
+  return proof;
+}
+
 export function versionOf(hospital) {
   return toHex(keccak(utf8(`version of ${hospital}`)));
 }

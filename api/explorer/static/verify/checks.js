@@ -137,7 +137,7 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   progress(HEAD, 0, 1);
   const signers = signersOf(bundle);
   findings.push(...verifyHead(bundle, round, signers, known));
-  told.set(HEAD, toldHead(bundle, round, signers));
+  if (round !== undefined) told.set(HEAD, toldHead(bundle, round, signers));
   progress(HEAD, 1, 1);
   report.trust = trustOf(bundle, round, signers, known);
   if (findings.length > 0 || round === undefined) return summed(report, findings, told);
@@ -211,10 +211,8 @@ function* verifyHead(bundle, round, signers, known) {
     const message = "a cosignature is not one of a witness of the round over this head";
     yield finding(HEAD, `${subject}, ${witness}`, witness, stranger ?? other, message);
   }
-  if (round === undefined) {
-    const message = "without the round's events nobody can tell who its witnesses are";
-    yield finding(HEAD, subject, "the round's witnesses", "no events of the round", message);
-  } else if (valid.size < round.terms.quorum) {
+  // Without the round's events nobody can tell who its witnesses are: step 13 says so.
+  if (round !== undefined && valid.size < round.terms.quorum) {
     const message = "the head is not signed by the quorum of the round's witnesses";
     yield finding(HEAD, subject, `${round.terms.quorum} witnesses`, `${valid.size}`, message);
   }
@@ -227,10 +225,9 @@ function* verifyHead(bundle, round, signers, known) {
 }
 
 function toldHead({ head }, round, signers) {
-  const of = round === undefined ? "" : ` of ${round.terms.quorum} that are needed`;
   return (
-    `${signers.length} cosignatures${of} over block ${head.number}, its hash, ${head.blocks} ` +
-    "blocks and their history (EIP-712)"
+    `${signers.length} cosignatures, ${round.terms.quorum} are needed, over block ${head.number}, ` +
+    `its hash, ${head.blocks} blocks and their history (EIP-712)`
   );
 }
 
