@@ -54,6 +54,7 @@ class FakeServer(httpx.BaseTransport):
         self.sign_ins = 0
         self.tokens: set[str] = set()
         self.chain_id = CHAIN_ID
+        self.ledger = LEDGER
         self.domain = DOMAIN
         self.records_at_once = True
 
@@ -136,7 +137,7 @@ class FakeServer(httpx.BaseTransport):
             200,
             json={
                 "chain_id": self.chain_id,
-                "ledger": LEDGER,
+                "ledger": self.ledger,
                 "round": to_json_dict(self.rounds[number]),
                 "recipients": [to_hex(key) for key in self.recipients[number]],
             },
