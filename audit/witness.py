@@ -22,6 +22,7 @@ from threading import Event
 from typing import TypeAlias
 
 from aggregator.replay import ProgressCallback, judge_and_aggregate, private_folder, unheard
+from audit.cosigning import HeadWatch
 from audit.evidence import (
     VERSION,
     Evidence,
@@ -59,24 +60,33 @@ _log = logging.getLogger(__name__)
 
 
 class Said(Enum):
-    """What a witness says of a proposal."""
+    """What a witness says of a proposal, or of the chain itself."""
 
     ATTESTED = "attested"
     DISPUTED = "disputed"
+    COSIGNED = "cosigned"
+    FOUND = "found"
     WAITED = "waited"
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A witness's word on a proposal, and why in a sentence for people."""
+    """A witness's word, and why in a sentence for people.
+
+    It is on a proposal; on the head of a round, where ``proposal`` is 0; or on nothing in
+    particular, where ``round`` is 0, too. ``finding`` is set where the chain is at fault.
+    """
 
     round: int
     proposal: int
     said: Said
     told: str
+    finding: Finding | None = None
 
 
 WordCallback: TypeAlias = Callable[[Word], None]
+# After these the next look can wait longer.
+_FRUITLESS = (Said.FOUND, Said.WAITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +133,14 @@ class Witness:
         self._settings = settings
         self._progress = progress
         self._clock = clock
+        self._heads = HeadWatch(
+            ledger,
+            identity,
+            settings.journal,
+            handed=settings.heads,
+            settle_seconds=settings.settle_seconds,
+            clock=clock,
+        )
         self._waiting_since: dict[tuple[int, int], float] = {}
         self._ended: set[int] = set()
 
@@ -133,31 +151,45 @@ class Witness:
             stop: Ends the watch after the round in work.
             told: Called with each word, and with why the witness waits where that changes.
         """
-        waits, last = 0, None
+        waits, last = 0, tuple[Word, ...]()
         while not stop.is_set():
             try:
                 words = self.watch()
             except (LedgerError, OSError) as error:
                 words = (Word(0, 0, Said.WAITED, str(error)),)
             for word in words:
-                if word != last:
+                if word not in last:
                     told(word)
-                last = word
-            waits = waits + 1 if any(word.said is Said.WAITED for word in words) else 0
+            last = words
+            waits = waits + 1 if any(word.said in _FRUITLESS for word in words) else 0
             stop.wait(min(GREATEST_WAIT, self._settings.poll_seconds * 2 ** min(waits, 16)))
 
     def watch(self) -> tuple[Word, ...]:
         """Look at every round once, and say what is to be said.
 
         Returns:
-            A word for each proposal that was waiting for this witness.
+            A word for each head that was cosigned and for each proposal that was waiting for this
+            witness. Where the chain lacks a head that it had: only these findings, for on such a
+            chain nothing is said, nor is anything sent again that it has lost.
 
         Raises:
             LedgerError: If the chain cannot be reached.
+            InvalidInputError: If the journal of heads is damaged.
             OSError: If the working folder cannot be used at all.
         """
+        if findings := self._heads.findings():
+            return tuple(map(_word_on, findings))
         self._ledger.resend_lost()
-        return tuple(self._consider(round_) for round_ in self._proposed())
+        cosigned = tuple(self._cosign())
+        return (*cosigned, *(self._consider(round_) for round_ in self._proposed()))
+
+    def _cosign(self) -> Iterator[Word]:
+        try:
+            for head in self._heads.cosign():
+                told = f"block {head.number} 0x{head.hash.hex()}"
+                yield Word(head.round, 0, Said.COSIGNED, told)
+        except ContractRevertedError as error:
+            yield Word(0, 0, Said.WAITED, str(error))
 
     def _proposed(self) -> Iterator[Round]:
         """Give the rounds with a proposal that waits for this witness."""
@@ -186,6 +218,9 @@ class Witness:
                 told = "the round's updates are for another X25519 key of this witness"
                 return replace(word, told=told)
             result = self._replay(round_, proposal)
+            # The chain may have lost what it had while the round was replayed.
+            if lost := self._heads.findings():
+                return _word_on(lost[0])
             if not result.findings:
                 self._attest(round_, proposal)
                 return replace(word, said=Said.ATTESTED, told=f"model {proposal.model.hex()}")
@@ -326,6 +361,15 @@ def _proposal(round_: Round) -> Proposal:
         message = f"expected a proposal in round {round_.number}, found none"
         raise InvalidInputError(message)
     return round_.proposal
+
+
+def _word_on(finding: Finding) -> Word:
+    told = (
+        f"{finding.subject}: {finding.message}; "
+        f"expected {finding.expected}, found {finding.found}. Nothing is said on this chain until "
+        "it has these heads again, or a person has put the journal away"
+    )
+    return Word(0, 0, Said.FOUND, told, finding)
 
 
 def _any_transient(replayed: Sequence[Verdict], stated: Sequence[Verdict]) -> bool:

@@ -9,11 +9,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from audit.heads import audit_heads
 from audit.index import audit_index
+from audit.journal import HeadJournal, read_heads
 from audit.replay import audit_task
 from audit.tasks import all_tasks, task_of_model
-from audit.verify import INDEX, AuditReport
+from audit.verify import HEADS, INDEX, AuditReport
 from chain.cid import Cid
+from chain.errors import InvalidInputError, LedgerError
 from chain.federation import Federation
 from chain.keyring import Keyring
 from chain.ledger import LedgerReader
@@ -28,6 +31,16 @@ Database = Annotated[
     typer.Option(
         envvar="FEDWITNESS_DATABASE",
         help="An index to hold against the chain, too.",
+        show_default=False,
+    ),
+]
+Heads = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Heads that another party has seen, which the chain must have: its heads.jsonl. "
+        "Can be given more than once.",
+        exists=True,
+        dir_okay=False,
         show_default=False,
     ),
 ]
@@ -48,12 +61,15 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    heads: Heads = None,
     database: Database = None,
     threads: Threads = 1,
 ) -> None:
     """Check everything that a federation claims, from chain and IPFS alone.
 
-    Without a key all is checked but the replay, for which an auditor's key is needed.
+    Without a key all is checked but the replay, for which an auditor's key is needed. With a key
+    the heads of final rounds are kept beside it, in NAME.work/heads.jsonl, and the next audit
+    tells whether the chain still has them; --heads adds those that others kept.
 
     Exit code 0: all is as it should be. 1: there are findings, each named. 2: chain or IPFS cannot
     be reached.
@@ -61,32 +77,41 @@ def audit(
     Example: fedwitness audit --rpc http://127.0.0.1:8545 --ipfs /ip4/127.0.0.1/tcp/5001
     --ledger 0x… --json
     """
+    if task is not None and model is not None:
+        raise typer.BadParameter("give --task or --model, not both")
     if database is not None:
         # Without ImageAccess the grants in the index would look invented.
         federation.needs("image_access")
     ledger = reader(federation)
-    tasks = _tasks(ledger, task, model)
     key = None if keyring is None else keyring.unlock().encryption_private_key
-    reports = []
-    with (
-        blobs(federation) as store,
-        replay_progress(screen) as progress,
-        tempfile.TemporaryDirectory(prefix="fedwitness-audit-") as folder,
-    ):
-        # An IPFS node that does not answer at all is no finding about the federation.
-        store.has(Cid.from_blob_digest(ledger.round(1).terms.base_blob))
-        for name in tasks:
-            workdir = Path(folder)
-            options = {"threads": threads, "workdir": workdir, "progress": progress}
-            reports.append(audit_task(ledger, store, name, key, **options))  # type: ignore[arg-type]
-    if database is not None:
-        reports.append(AuditReport.of(audit_index(ledger, database), {INDEX}))
+    place = (ledger.chain_id, ledger.address)
+    handed = [one for path in heads or () for one in read_heads(path, *place)]
+    journal = None if keyring is None else HeadJournal(keyring.work / "heads.jsonl", *place)
+    chain = AuditReport.of(audit_heads(ledger, journal, handed), {HEADS})
+    reports = [chain]
+    try:
+        tasks = _tasks(ledger, task, model)
+        with (
+            blobs(federation) as store,
+            replay_progress(screen) as progress,
+            tempfile.TemporaryDirectory(prefix="fedwitness-audit-") as folder,
+        ):
+            # An IPFS node that does not answer at all is no finding about the federation.
+            store.has(Cid.from_blob_digest(ledger.round(1).terms.base_blob))
+            for name in tasks:
+                workdir = Path(folder)
+                options = {"threads": threads, "workdir": workdir, "progress": progress}
+                reports.append(audit_task(ledger, store, name, key, **options))  # type: ignore[arg-type]
+        if database is not None:
+            reports.append(AuditReport.of(audit_index(ledger, database), {INDEX}))
+    except (InvalidInputError, LedgerError):
+        # On a chain that was rewound there may be nothing left to audit: that is the finding.
+        if chain.ok:
+            raise
     _show(AuditReport.together(reports), screen)
 
 
 def _tasks(ledger: LedgerReader, task: str | None, model: str | None) -> tuple[str, ...]:
-    if task is not None and model is not None:
-        raise typer.BadParameter("give --task or --model, not both")
     if model is not None:
         return (task_of_model(ledger, from_hex(model, "model")),)
     return all_tasks(ledger) if task is None else (task,)

@@ -390,5 +390,5 @@ def test_the_watch_goes_on_when_the_chain_is_away(
 def test_impossible_settings_are_refused(
     threads: int, poll_seconds: float, patience_seconds: float
 ) -> None:
-    with pytest.raises(InvalidInputError, match=f"found {threads}, {poll_seconds} and"):
+    with pytest.raises(InvalidInputError, match=f"found {threads}, {poll_seconds}, "):
         WitnessSettings(Path("work"), threads, poll_seconds, patience_seconds)
