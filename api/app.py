@@ -8,6 +8,8 @@ from fastapi import FastAPI
 
 from api import auth, blobs, grants, health, problems, provenance, rounds, uploads
 from api.backend import Backend
+from api.explorer import assets, private, public
+from api.explorer.errors import error_page
 from api.freshness import Freshness
 from api.guard import Guard
 from api.metrics import Metrics
@@ -129,8 +131,10 @@ def build_app(
     )
     for room in (auth, rounds, blobs, uploads, provenance, grants, health):
         app.include_router(room.router)
+    for pages in (public, private, assets):
+        app.include_router(pages.router)
     auth.require_declared_roles(app)
-    problems.install(app)
+    problems.install(app, error_page)
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     return app
 

@@ -5,10 +5,10 @@ Rooms below know nothing of HTTP. Here, and nowhere else, their errors become st
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -204,20 +204,39 @@ def incident(error: BaseException) -> Problem:
     )
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the application a problem."""
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(FedWitnessError, _fedwitness)
+def install(app: FastAPI, as_page: Callable[[Request, Problem], Response | None]) -> None:
+    """Make every error of the application a problem.
+
+    Args:
+        app: The application.
+        as_page: Renders a problem for those who read pages, and returns None for all others.
+    """
+
+    def answer(request: Request, error: Exception) -> Response:
+        problem = _problem_of_any(error)
+        return as_page(request, problem) or problem.response()
+
+    for kind in (HTTPException, RequestValidationError, FedWitnessError):
+        app.add_exception_handler(kind, answer)
 
 
-def _http(_request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, Problem):
-        return error.response()
-    if not isinstance(error, HTTPException):
-        raise error
+def _problem_of_any(error: Exception) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case HTTPException():
+            return _problem_of_http(error)
+        case RequestValidationError():
+            return _problem_of_request(error)
+        case FedWitnessError():
+            return problem_of(error)
+        case _:
+            raise error
+
+
+def _problem_of_http(error: HTTPException) -> Problem:
     if error.status_code == 400:  # noqa: PLR2004 - FastAPI's word for a body that it cannot read
-        return malformed("The body is not JSON of the documented form.").response()
+        return malformed("The body is not JSON of the documented form.")
     known = {
         404: ("not-found", "There is no such thing", "There is nothing at this address."),
         405: ("method-not-allowed", "The method does not apply", "See the Allow header."),
@@ -225,21 +244,13 @@ def _http(_request: Request, error: Exception) -> JSONResponse:
     slug, title, detail = known.get(
         error.status_code, ("refused", "The request is refused", str(error.detail))
     )
-    return Problem(error.status_code, slug, title, detail, headers=error.headers).response()
+    return Problem(error.status_code, slug, title, detail, headers=error.headers)
 
 
-def _validation(_request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, RequestValidationError):
-        raise error
+def _problem_of_request(error: RequestValidationError) -> Problem:
     # What was sent is not repeated: it may be large, hostile or secret.
     errors = [
         {"where": ".".join(str(part) for part in found["loc"]), "message": found["msg"]}
         for found in error.errors()[:16]
     ]
-    return malformed("The request does not have the documented form.", errors).response()
-
-
-def _fedwitness(_request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, FedWitnessError):
-        raise error
-    return problem_of(error).response()
+    return malformed("The request does not have the documented form.", errors)

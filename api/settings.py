@@ -44,6 +44,8 @@ class Settings:
         sign_ins_per_minute: Most nonces and sign-ins of one client address in a minute.
         max_index_lag_blocks: Blocks that the index may be behind before the server is not ready.
         poll_seconds: Pause between two looks of the background threads.
+        explorer_metrics: File of accuracies that the consortium claims, for the explorer's
+            overview (`api.explorer.accuracy`); None shows none.
     """
 
     rpc_url: str
@@ -73,6 +75,7 @@ class Settings:
     sign_ins_per_minute: int = 600
     max_index_lag_blocks: int = 100
     poll_seconds: float = 1.0
+    explorer_metrics: Path | None = None
 
     @property
     def uri(self) -> str:

@@ -235,8 +235,18 @@ def serve(
     host_name: Annotated[
         list[str], typer.Option(help="A further name that clients reach it by; repeat for more.")
     ] = [],  # noqa: B006 - Typer does not change it
+    accuracies: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON lines of round, accuracy and source, shown as the consortium's word.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
-    """Serve the REST interface. The key pays for the records that it relays; it needs no role.
+    """Serve the REST interface and the explorer's pages.
+
+    The key pays for the records that the server relays; it needs no role.
 
     Example: fedwitness aggregator serve --key keys/relayer.json --password-file relayer.password
     """
@@ -264,6 +274,7 @@ def serve(
             origin=origin,
             hosts=(*LOCAL_HOSTS, *host_name),
             max_upload_bytes=max_upload_mib * MEBIBYTE,
+            explorer_metrics=accuracies,
         )
     )
 

@@ -204,11 +204,8 @@ def _touched_tasks(
     session: Session, first: Mapping[str, int], through: Mapping[str, str | None]
 ) -> Iterator[TouchedTask]:
     names = sorted(first)
-    last = dict(
-        session.execute(
-            select(TaskRow.task, TaskRow.last_final).where(TaskRow.task.in_(names))
-        ).tuples()
-    )
+    newest = select(TaskRow.task, TaskRow.last_final).where(TaskRow.task.in_(names))
+    last = {row.task: row.last_final for row in session.execute(newest)}
     numbers = {*first.values(), *last.values()}
     ends = session.execute(
         select(RoundRow.number, RoundRow.generation, RoundRow.model).where(

@@ -56,4 +56,5 @@ def names(session: Session, addresses: Collection[str]) -> dict[str, str]:
     """Tell the names of those of some addresses that are enrolled."""
     wanted = ParticipantRow.address.in_(sorted(addresses))
     columns = (ParticipantRow.address, ParticipantRow.name)
-    return dict(session.execute(select(*columns).where(wanted)).tuples())
+    rows = session.execute(select(*columns).where(wanted))
+    return {row.address: row.name for row in rows}

@@ -1,0 +1,89 @@
+"""A running server over a federation's past, and a browser in front of it."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from eth_account.signers.local import LocalAccount
+
+from tests.api.conftest import Running, running
+from tests.api.signing_in import message, offered, signature
+from tests.explorer.story import Story, StoryLedger, account, hostile, told
+from tests.memory_blobs import MemoryBlobStore
+
+
+@contextmanager
+def explorer(folder: Path, ledger: StoryLedger, **changes: object) -> Iterator[Running]:
+    """Serve a ledger, and wait until the index has read all of it."""
+    with running(folder, ledger, MemoryBlobStore(), **changes) as server:
+        end = time.monotonic() + 30
+        while server.http.get("/readyz").status_code != 200:
+            assert time.monotonic() < end, server.http.get("/readyz").text
+            time.sleep(0.02)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def story() -> Story:
+    return told()
+
+
+@pytest.fixture(scope="session")
+def site(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The explorer over the whole story; no test changes it."""
+    folder = tmp_path_factory.mktemp("explorer")
+    claims = folder / "accuracies.jsonl"
+    lines = (
+        f'{{"round": {round_}, "accuracy": {share}, "source": "test images of the consortium"}}\n'
+        for round_, share in ((1, 0.61), (2, 0.7), (3, 0.745), (4, 0.81), (5, 0.842), (7, 0.861))
+    )
+    claims.write_text("".join(lines), "utf-8")
+    with explorer(folder, story.ledger, explorer_metrics=claims) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def hostile_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The explorer over a ledger whose every text would break out of a page."""
+    with explorer(tmp_path_factory.mktemp("hostile"), hostile().ledger) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def empty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The explorer over a federation in which nothing happened yet."""
+    ledger = StoryLedger()
+    ledger.log()
+    with explorer(tmp_path_factory.mktemp("empty"), ledger) as server:
+        yield server
+
+
+def session_cookie(server: Running, who: LocalAccount) -> dict[str, str]:
+    """Sign in as the pages do, and return the cookie as a header."""
+    offer = offered(server.http, who.address)
+    text = message(offer, who.address, server.clock())
+    body = {"message": text, "signature": signature(text, who), "cookie": True}
+    answer = server.http.post("/v1/auth/session", json=body)
+    assert answer.status_code == 201, answer.text
+    name, _, value = answer.headers["set-cookie"].partition(";")[0].partition("=")
+    server.http.cookies.clear()
+    return {"Cookie": f"{name}={value}"}
+
+
+@pytest.fixture(scope="session")
+def auditor(site: Running) -> dict[str, str]:
+    return session_cookie(site, account("auditor"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of Debian's Chromium."""
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip(
+            "Chromium is not installed: `apt-get install chromium` as root, then `make test`"
+        )
+    return found
