@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from cli import aggregator, grants, hospital, index, participants, witness
+from cli import aggregator, ask, grants, hospital, index, participants, witness
 from cli.aggregate import aggregate
 from cli.audit import audit
 from cli.demo import demo
@@ -35,6 +35,7 @@ app.command()(rules)
 app.add_typer(hospital.app, name="hospital")
 app.add_typer(aggregator.app, name="aggregator")
 app.add_typer(witness.app, name="witness")
+app.add_typer(ask.app, name="ask")
 app.add_typer(index.app, name="index")
 app.add_typer(grants.app, name="grants")
 app.add_typer(participants.app, name="participants")
