@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from audit.evidence import MAX_EVIDENCE, Evidence, read_evidence
+from audit.evidence import MAX_EVIDENCE, Evidence, parse_evidence
 from chain.blobs import BlobStore
 from chain.cid import Cid
 from chain.errors import BlobUnavailableError, InvalidInputError, VerificationError
@@ -62,13 +62,16 @@ def trace_disputes(
         UnknownRoundError: If there is no such round.
         LedgerError: If the chain cannot be read.
     """
+    disputes = reader.disputes(number)
+    if not disputes:
+        return ()
     round_ = reader.round(number)
     newest = 0 if round_.proposal is None else round_.proposal.number
     traced = []
-    for dispute in reader.disputes(number):
+    for dispute in disputes:
         evidence, faults = None, []
         try:
-            evidence = read_evidence(
+            evidence = parse_evidence(
                 blobs.get(Cid.from_blob_digest(dispute.evidence), MAX_EVIDENCE)
             )
         except (BlobUnavailableError, InvalidInputError, VerificationError) as error:

@@ -121,7 +121,7 @@ class Evidence:
         return canonical_json(replace(self, findings=findings).to_dict())
 
 
-def read_evidence(data: bytes) -> Evidence:
+def parse_evidence(data: bytes) -> Evidence:
     """Read evidence that somebody wrote.
 
     Raises:

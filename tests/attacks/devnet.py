@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 WITNESS = "witness-1"  # runs as a process
 OTHER_WITNESS = "witness-2"  # does what its test wants
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 # The mean of all three is that of no two of them.
 VALUES = dict(zip(HOSPITALS, (1.0, 2.0, 4.0), strict=True))
 EXAMPLES = dict(zip(HOSPITALS, (10, 20, 30), strict=True))

@@ -117,6 +117,10 @@ LIES: dict[str, Lie] = {
         lambda liar: liar.claim(verdicts=liar.edited(CLIPPED, reason=Reason.CLIPPED_BY_RULE)),
         ReplayStep.SCREENS_AND_RULE,
     ),
+    "gives a reason that nobody knows": Lie(
+        lambda liar: liar.claim(verdicts=liar.edited(CLIPPED, reason=Reason.UNKNOWN)),
+        ReplayStep.SCREENS_AND_RULE,
+    ),
     "edits an outcome": Lie(
         lambda liar: liar.claim(verdicts=liar.edited(CLIPPED, outcome=Outcome.REJECTED)),
         ReplayStep.SCREENS_AND_RULE,

@@ -16,7 +16,7 @@ from audit.evidence import (
     ReplayStep,
     first_difference,
     known_model,
-    read_evidence,
+    parse_evidence,
 )
 from audit.verify import REPLAY, Finding
 from chain.canonical import canonical_json
@@ -57,9 +57,9 @@ EVIDENCE = Evidence(
 
 
 def test_what_is_written_is_read_again() -> None:
-    assert read_evidence(EVIDENCE.to_json()) == EVIDENCE
+    assert parse_evidence(EVIDENCE.to_json()) == EVIDENCE
     without = replace(EVIDENCE, known_as=None)
-    assert read_evidence(without.to_json()) == without
+    assert parse_evidence(without.to_json()) == without
 
 
 def test_the_form_is_the_protocols() -> None:
@@ -96,24 +96,24 @@ def test_the_form_is_the_protocols() -> None:
 def test_evidence_of_another_form_is_refused(changes: dict[str, Any], told: str) -> None:
     members = EVIDENCE.to_dict() | changes
     with pytest.raises(InvalidInputError, match=told):
-        read_evidence(json.dumps(members).encode())
+        parse_evidence(json.dumps(members).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"version":1,"version":1}', b"[" * 9_999])
 def test_what_is_no_evidence_at_all_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInputError):
-        read_evidence(data)
+        parse_evidence(data)
 
 
 def test_evidence_beyond_the_bound_is_refused() -> None:
     with pytest.raises(InvalidInputError, match=f"at most {MAX_EVIDENCE} bytes"):
-        read_evidence(canonical_json("x" * MAX_EVIDENCE))
+        parse_evidence(canonical_json("x" * MAX_EVIDENCE))
 
 
 def test_a_nodes_endless_words_are_shortened_to_what_readers_take() -> None:
     endless = Finding(REPLAY, "round 2", "a model", "x" * 100_000, "it cannot be had")
     written = replace(EVIDENCE, findings=(endless,)).to_json()
-    assert read_evidence(written).findings[0].found == "x" * 4_096
+    assert parse_evidence(written).findings[0].found == "x" * 4_096
 
 
 def rejected(reason: Reason, content: bytes = ACCEPTED.content) -> Verdict:
