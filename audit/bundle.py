@@ -42,6 +42,7 @@ from chain.errors import (
     FedWitnessError,
     InvalidInputError,
     LedgerError,
+    UnknownRoundError,
     VerificationError,
 )
 from chain.events import LedgerEvent
@@ -260,10 +261,7 @@ class _Verification:
             task = terms.task
             self._check_quorum(signers, terms.witnesses, terms.quorum)
             # (1) to (6) What the ledger says.
-            every = read_evidence(ledger, task)
-            rounds = tuple(one for one in every if one.round.number <= header.head.round)
-            self._run |= set(FROM_THE_LEDGER)
-            self._findings += verify_task(rounds)
+            rounds = self._verify_rounds(ledger, task)
         # (7) to (9) What the rounds stand on.
         keys = self._read_keys()
         if header.mode is Mode.FULL and rounds:
@@ -368,11 +366,12 @@ class _Verification:
         """Check that the round became final in the head's block, and made the model."""
         head, model = self._header.head, self._header.model
         subject = f"round {head.round}"
-        if head.round not in range(1, ledger.round_count() + 1):
+        try:
+            round_, block = ledger.round(head.round), ledger.finalized_at(head.round)
+        except UnknownRoundError:
             message = "the ledger has no such round"
-            self._find(EVENTS, subject, f"1 to {ledger.round_count()}", head.round, message)
+            self._find(EVENTS, subject, f"one of {ledger.round_count()} rounds", "none", message)
             return False
-        round_, block = ledger.round(head.round), ledger.finalized_at(head.round)
         if round_.phase is not Phase.FINAL or round_.proposal is None or block != head.number:
             message = "the round did not become final in the block of the head"
             found = f"{round_.phase.name}, block {block}"
@@ -382,6 +381,19 @@ class _Verification:
             message = "the round made another model than the one that the bundle is about"
             self._find(EVENTS, subject, model.hex(), round_.proposal.model.hex(), message)
         return True
+
+    def _verify_rounds(self, ledger: LoggedLedger, task: str) -> tuple[RoundEvidence, ...]:
+        try:
+            every = read_evidence(ledger, task)
+        except (FedWitnessError, ValueError) as error:
+            # Another contract's code may log what ours never does.
+            message = "an event holds a value that the protocol does not have"
+            self._find(EVENTS, f"task {task}", "events of the protocol", error, message)
+            return ()
+        rounds = tuple(one for one in every if one.round.number <= self._header.head.round)
+        self._run |= set(FROM_THE_LEDGER)
+        self._findings += verify_task(rounds)
+        return rounds
 
     def _read_keys(self) -> ContentKeys:
         """Read the envelopes' keys, and hold each against its envelope."""

@@ -323,7 +323,7 @@ def _header(value: object) -> BundleHeader:
             message = "expected the cosignatures ascending by witness, each once"
             raise ValueError(message)
     return BundleHeader(
-        chain_id=_number(members["chain_id"], _U256),
+        chain_id=_number(members["chain_id"], _U64),
         ledger=read_address(members["ledger"], "ledger"),
         participants=read_address(members["participants"], "participants"),
         datasets=read_address(members["datasets"], "datasets"),

@@ -40,7 +40,7 @@ def prove(values: Mapping[bytes, bytes], keys: Sequence[bytes]) -> list[tuple[by
 
 
 def trie_root(values: Mapping[bytes, bytes]) -> bytes:
-    """Compute the root of the trie of some values, at least one; see `prove`."""
+    """Compute the root of the trie of some values; see `prove`."""
     return keccak(rlp.encode(_build([(_nibbles(key), values[key]) for key in sorted(values)], {})))
 
 
@@ -128,6 +128,8 @@ def _hex_prefix(path: Sequence[int], *, is_leaf: bool) -> bytes:
 
 def _build(entries: Sequence[tuple[tuple[int, ...], bytes]], nodes: dict[bytes, bytes]) -> Item:
     """Build the node above entries, ascending by path, and keep the hashed ones below it."""
+    if not entries:
+        return _NO_NODE
     first, last = entries[0][0], entries[-1][0]
     if len(entries) == 1:
         return [_hex_prefix(first, is_leaf=True), entries[0][1]]
@@ -137,7 +139,7 @@ def _build(entries: Sequence[tuple[tuple[int, ...], bytes]], nodes: dict[bytes, 
     branch: list[Item] = []
     for nibble in range(_BRANCH - 1):
         below = [(key[shared + 1 :], value) for key, value in entries if key[shared] == nibble]
-        branch.append(_refer(_build(below, nodes), nodes) if below else _NO_NODE)
+        branch.append(_refer(_build(below, nodes), nodes))
     branch.append(_NO_NODE)
     if shared == 0:
         return branch
