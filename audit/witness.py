@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
+from aggregator.pipeline import parse_pipeline
 from aggregator.replay import ProgressCallback, judge_and_aggregate, private_folder, unheard
 from audit.cosigning import HeadWatch
 from audit.evidence import (
@@ -39,6 +40,7 @@ from chain.digests import content_digest
 from chain.errors import (
     BlobUnavailableError,
     ContractRevertedError,
+    FedWitnessError,
     InvalidInputError,
     LedgerError,
     UnfitRoundError,
@@ -268,11 +270,7 @@ class Witness:
             step = first_difference(stated, error.verdicts)
             return _Result(NOTHING, error.verdicts, tuple(findings), step, is_transient)
         except (BlobUnavailableError, VerificationError, InvalidInputError) as error:
-            # A base model that was never there, or is another, cannot be aggregated on.
-            subject = f"round {round_.number}, base model"
-            base = round_.terms.base_model.hex()
-            finding = Finding(REPLAY, subject, base, str(error), "the round cannot be replayed")
-            return _Result(NOTHING, (), (finding,), ReplayStep.BASE_MODEL, is_transient=True)
+            return _not_replayable(round_, error)
         findings = compare_replay(
             round_.number, proposal, stated, result.model_digest, result.verdicts
         )
@@ -361,6 +359,21 @@ def _proposal(round_: Round) -> Proposal:
         message = f"expected a proposal in round {round_.number}, found none"
         raise InvalidInputError(message)
     return round_.proposal
+
+
+def _not_replayable(round_: Round, error: FedWitnessError) -> _Result:
+    """Say what a round lacks that cannot be aggregated: a pipeline, or else its base model."""
+    message = "the round cannot be replayed"
+    try:
+        parse_pipeline(round_.terms.rule)
+    except InvalidInputError as fault:
+        subject = f"round {round_.number}, pipeline"
+        finding = Finding(REPLAY, subject, "a pipeline", str(fault), message)
+        return _Result(NOTHING, (), (finding,), ReplayStep.SCREENS_AND_RULE)
+    # A base model that was never there, or is another.
+    subject, base = f"round {round_.number}, base model", round_.terms.base_model.hex()
+    finding = Finding(REPLAY, subject, base, str(error), message)
+    return _Result(NOTHING, (), (finding,), ReplayStep.BASE_MODEL, is_transient=True)
 
 
 def _word_on(finding: Finding) -> Word:

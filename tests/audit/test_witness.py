@@ -24,7 +24,7 @@ from chain.errors import (
 )
 from chain.ledger import Dispute
 from chain.merkle import verdicts_root
-from chain.tensors import save_tensors, tensor_bytes
+from chain.tensors import save_tensors, schema_of, tensor_bytes
 from chain.types import Phase, Reason, Verdict
 from chain.wire import to_hex
 from tests.aggregator.training import Training, tensors_of
@@ -198,6 +198,27 @@ def test_a_proposal_of_a_round_that_makes_no_model_is_disputed(
     assert reasons == {Reason.TENSOR_NAME_MISMATCH.name}
 
 
+def test_a_proposal_of_a_round_without_a_pipeline_is_disputed_at_once(
+    training: Training, watch: Watch
+) -> None:
+    base = training.genesis()
+    number = training.federation.open_round(
+        rule="\ufffd no pipeline",
+        base_model=content_digest(base),
+        base_blob=training.blobs.put(base).digest,
+        schema=schema_of(tensors_of(0)).digest(),
+    )
+    training.send_all(number)
+    training.federation.propose(number)
+    assert watch.said() == [Said.DISPUTED]
+    assert watch.dispute().model == NOTHING
+    evidence = watch.evidence()
+    assert evidence["step"] == "screens_and_rule"
+    assert evidence["findings"][0]["subject"] == "round 1, pipeline"
+    assert evidence["inputs"]["pipeline"] == "\ufffd no pipeline"
+    assert len(evidence["inputs"]["records"]) == 3
+
+
 def test_a_renewed_true_proposal_is_attested_after_the_dispute(
     training: Training, watch: Watch
 ) -> None:
@@ -255,7 +276,8 @@ def test_a_blob_that_stays_away_is_disputed_when_patience_ends(
     assert watch.said() == [Said.WAITED]
     watch.now += PATIENCE
     assert watch.said() == [Said.DISPUTED]
-    assert watch.evidence()["findings"]
+    step = {"base_blob": "base_model", "model_blob": "model_blob"}.get(lost.__name__, "admission")
+    assert watch.evidence()["step"] == step
 
 
 def test_an_ipfs_node_that_does_not_answer_is_never_a_reason_to_dispute(
