@@ -4,7 +4,7 @@ What is written is not trusted by whoever reads it: `audit.bundle` verifies it f
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -28,7 +28,7 @@ from chain.blob_store import BlobReader
 from chain.canonical import canonical_json
 from chain.cid import Cid
 from chain.envelope import content_key
-from chain.errors import InvalidInputError, LedgerError, UncosignedError
+from chain.errors import InvalidInputError, UncosignedError
 from chain.ledger import LedgerReader
 from chain.receipts import encode_header, prove_receipts
 from chain.schema import MAX_MODEL
@@ -83,11 +83,12 @@ def build_bundle(
         model: The model's content digest.
         target: The file, which appears whole or not at all.
         private_key: The X25519 key of an auditor, whose bundle then holds the keys of the
-            envelopes that it opens: whoever has the bundle sees the updates.
+            envelopes that it opens: whoever has the bundle sees the updates. The auditor has to
+            have been enrolled when the first of the rounds was opened.
         progress: Called as blocks and blobs are read.
 
     Raises:
-        InvalidInputError: If no round made the model.
+        InvalidInputError: If no round made the model, or the key opens no envelope of a round.
         UncosignedError: If too few witnesses signed the ledger's head so far.
         BlobUnavailableError: If a blob cannot be had.
         LedgerError: If the chain cannot be read, or its blocks are not Ethereum's.
@@ -149,18 +150,14 @@ def _round_of(reader: LedgerReader, model: bytes) -> Round:
 
 
 def _cosignatures(reader: LedgerReader, made: Round, head: LedgerHead) -> tuple[CosignedHead, ...]:
-    found = sorted(reader.cosignatures(made.number), key=lambda one: address_order(one.witness))
-    others = [one for one in found if one.head != head]
-    if others:
-        message = (
-            f"expected everybody to sign block {head.number} 0x{head.hash.hex()} as the head of "
-            f"round {made.number}, found another head signed by {others[0].witness}: the chain "
-            "is split, or its node lost logs. `fedwitness audit` tells more"
-        )
-        raise LedgerError(message)
+    every = sorted(reader.cosignatures(made.number), key=lambda one: address_order(one.witness))
+    # A witness that signed another head, by fault or by fork, keeps nobody from the others' word.
+    found = tuple(one for one in every if one.head == head)
     if len(found) < made.terms.quorum:
-        raise UncosignedError(made.number, made.terms.quorum, tuple(one.witness for one in found))
-    return tuple(found)
+        agreed = tuple(one.witness for one in found)
+        others = tuple(one.witness for one in every if one.head != head)
+        raise UncosignedError(made.number, made.terms.quorum, agreed, others)
+    return found
 
 
 def _rounds(
@@ -210,15 +207,24 @@ def _fetch(
 
 
 def _find_keys(
-    rounds: Sequence[RoundEvidence], files: dict[str, Path], private_key: bytes
+    rounds: Sequence[RoundEvidence], files: Mapping[str, Path], private_key: bytes
 ) -> dict[str, str]:
     """Find the content keys of all envelopes that this key opens."""
-    keys = {}
+    keys: dict[str, str] = {}
     for evidence in rounds:
+        found = {}
         for recorded in evidence.records:
             cid = Cid.from_blob_digest(recorded.record.blob)
             path = files.get(f"{BLOB}{cid}")
             key = content_key(path, private_key) if path is not None else None
             if key is not None:
-                keys[str(cid)] = key.hex()
+                found[str(cid)] = key.hex()
+        if evidence.proposal is not None and not found:
+            message = (
+                f"expected a key that opens the envelopes of {evidence.name}, found one of "
+                "somebody who was no auditor when it was opened: such a bundle could not be "
+                "replayed. Leave the key out, or ask an auditor who was"
+            )
+            raise InvalidInputError(message)
+        keys |= found
     return keys

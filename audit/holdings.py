@@ -39,19 +39,24 @@ def check_holdings(
         reader: The ledger.
         blobs: Where models and envelopes lie.
         rounds: What the ledger says of them.
-        workdir: A folder of this check alone; it is empty at the end.
+        workdir: A folder; what is fetched goes into its subfolder `audit`, and away at the end.
         progress: Called as the check moves on.
 
     Raises:
         OSError: If the disk is full.
     """
     findings: list[Finding] = []
-    holdings = Holdings(reader, blobs, private_folder(workdir), progress)
-    for done, evidence in enumerate(rounds):
-        progress(Progress("rounds", done, len(rounds)))
-        findings += holdings.check(evidence)
-        holdings.tidy(evidence)
-    progress(Progress("rounds", len(rounds), len(rounds)))
+    folder = workdir / "audit"
+    shutil.rmtree(folder, ignore_errors=True)
+    holdings = Holdings(reader, blobs, private_folder(folder), progress)
+    try:
+        for done, evidence in enumerate(rounds):
+            progress(Progress("rounds", done, len(rounds)))
+            findings += holdings.check(evidence)
+            holdings.tidy(evidence)
+        progress(Progress("rounds", len(rounds), len(rounds)))
+    finally:
+        shutil.rmtree(folder)
     return findings
 
 

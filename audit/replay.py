@@ -200,6 +200,11 @@ class _Replay:
         number, proposal = evidence.round.number, evidence.proposal
         if self._private_key is None or proposal is None:
             return []
+        if not isinstance(self._private_key, bytes):
+            blobs = {recorded.record.blob for recorded in evidence.records}
+            if not blobs & self._private_key.keys():
+                message = "the round cannot be replayed: nobody disclosed the key of an envelope"
+                return [Finding(REPLAY, evidence.name, "keys of its envelopes", "none", message)]
         target = self._folder / "replayed"
         try:
             result = judge_and_aggregate(

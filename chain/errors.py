@@ -83,17 +83,30 @@ class UncosignedError(LedgerError):
     Args:
         number: The round.
         quorum: How many are needed.
-        witnesses: Who signed.
+        witnesses: Who signed it.
+        others: Who signed another one.
     """
 
-    def __init__(self, number: int, quorum: int, witnesses: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        number: int,
+        quorum: int,
+        witnesses: tuple[str, ...],
+        others: tuple[str, ...] = (),
+    ) -> None:
         """Say who signed and what to do."""
         self.witnesses = witnesses
-        super().__init__(
+        told = (
             f"expected {quorum} witnesses to have signed the ledger's head of round {number}, "
             f"found {len(witnesses)} ({', '.join(witnesses) or 'nobody'}): they do so soon after "
             "the round became final, while `fedwitness witness run` runs; try again later"
         )
+        if others:
+            told += (
+                f". Another head was signed by {', '.join(others)}: `fedwitness audit` tells "
+                "whether the chain was split or a witness is at fault"
+            )
+        super().__init__(told)
 
 
 class PhaseError(LedgerError):

@@ -7,6 +7,7 @@ import typer
 from cli import aggregator, ask, grants, hospital, index, participants, witness
 from cli.aggregate import aggregate
 from cli.audit import audit
+from cli.bundle import bundle
 from cli.demo import demo
 from cli.disputes import disputes
 from cli.network import down, status, up
@@ -28,6 +29,7 @@ app.command()(up)
 app.command()(down)
 app.command()(status)
 app.command()(audit)
+app.command()(bundle)
 app.command()(disputes)
 app.command()(reputation)
 app.command()(aggregate)
