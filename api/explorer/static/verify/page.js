@@ -19,6 +19,7 @@ let heard = () => {};
 let report = null;
 
 worker.addEventListener("message", ({ data }) => {
+  if (data.ready) return showReady();
   if (data.progress) return heard(data.progress);
   const { resolve, reject } = waiting.get(data.id);
   waiting.delete(data.id);
@@ -38,8 +39,10 @@ function ask(question, transferred = []) {
   });
 }
 
-function tell(text) {
+/** Say where it stands. What also stands elsewhere on the page is for screen readers alone. */
+function tell(text, isShown = true) {
   at("state").textContent = text;
+  at("state").classList.toggle("visually-hidden", !isShown);
 }
 
 // What the reader knows
@@ -47,7 +50,10 @@ function tell(text) {
 const typed = () =>
   Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value]));
 
-for (const [name, value] of Object.entries(remembered())) fields[name].value = value;
+for (const [name, value] of Object.entries(remembered())) {
+  // Whoever is quicker than this script has typed already.
+  if (fields[name].value === "") fields[name].value = value;
+}
 for (const field of Object.values(fields)) {
   field.addEventListener("change", () => {
     at("known-kept").textContent = remember(typed()) ? "Remembered in this browser." : "";
@@ -55,7 +61,7 @@ for (const field of Object.values(fields)) {
   });
 }
 
-/** Read what was typed; a fault is told beside the fields and returned as null. */
+/** Read what was typed; a fault is told beside the fields, and null returned. */
 function checkKnown() {
   try {
     const known = readKnown(typed());
@@ -67,15 +73,17 @@ function checkKnown() {
   }
 }
 
+/** Begin with what the reader knows; where that cannot be read, nothing begins. */
+async function begin(run) {
+  const known = checkKnown();
+  if (known !== null) return attempt(() => run(known));
+  tell("Not begun: what you typed about the ledger cannot be read.");
+  fields.witnesses.focus();
+}
+
 // The bundle
 
-async function verify(file, model) {
-  const known = checkKnown();
-  if (known === null) {
-    tell("Not begun: what you typed about the ledger cannot be read.");
-    fields.ledger.focus();
-    return;
-  }
+async function verify(known, file, model) {
   showWaiting();
   const isLarge = file.size > MAX_BUNDLE;
   if (isLarge) throw new Error(`the file is too large for a browser: ${file.size} bytes`);
@@ -109,7 +117,7 @@ function showReport() {
   const kind = !report.ok ? "bad" : report.trust.anchored ? "good" : "warn";
   const [head, text] = verdictOf(kind);
   at("verdict").replaceChildren(notice(kind, head, text));
-  tell(`${head} ${text}`);
+  tell(`${head} ${text}`, false);
   if (report.trust) showTrust(report.trust);
   if (report.ok) showRounds();
   at("after").hidden = !report.ok;
@@ -149,7 +157,9 @@ function showTrust(trust) {
     element(
       "p",
       {},
-      `If these signatures are genuine and the witnesses honest, nothing in the ledger up to block ${trust.block} was changed, added or left out.`,
+      report.ok
+        ? `If these witnesses are honest, nothing in the ledger up to block ${trust.block} was changed, added or left out.`
+        : "What the bundle says of itself; the steps that failed do not bear it out.",
     ),
     facts([
       ["chain", `${trust.chainId}`],
@@ -187,7 +197,7 @@ async function attempt(run) {
   try {
     await run();
   } catch (error) {
-    tell(`Stopped: ${error.message}`);
+    tell(`Stopped: ${error.message}`, false);
     at("verdict").replaceChildren(notice("bad", "Stopped.", error.message));
     at("result").hidden = false;
   }
@@ -206,18 +216,20 @@ async function fetched(path, what) {
 
 at("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  attempt(async () => {
+  begin(async (known) => {
     const model = readModel(at("model").value);
     const file = await fetched(`/v1/models/0x${model}/bundle`, "bundle of this model");
     tell("Fetched. Verifying it here.");
-    await verify(file, model);
+    await verify(known, file, model);
   });
 });
 
-takeFiles("bundle-drop", "bundle-file", (file) => {
-  tell(`Verifying ${file.name} here. Nobody is asked.`);
-  return verify(file, undefined);
-});
+takeFiles("bundle-drop", "bundle-file", (file) =>
+  begin((known) => {
+    tell(`Verifying ${file.name} here. Nobody is asked.`);
+    return verify(known, file, undefined);
+  }),
+);
 
 // The model's file
 
@@ -230,7 +242,7 @@ async function verifyModel(file) {
     : "This file is not the model that the ledger names.";
   const list = element("ul", { class: "checks" }, ...checks.map((check) => checkItem(check, stateOf(check))));
   at("model-result").replaceChildren(notice(ok ? "good" : "bad", text), list);
-  tell(text);
+  tell(text, false);
 }
 
 at("model-fetch").addEventListener("click", () =>
@@ -246,12 +258,23 @@ takeFiles("model-drop", "model-file", verifyModel);
 
 async function verifyImage(text) {
   const answer = await ask({ kind: "image", text });
-  const list = element("ul", { class: "checks" }, ...answer.checks.map((check) => checkItem(check, stateOf(check))));
-  const verdict = answer.ok
-    ? notice("good", "Proven.", answer.sentence)
-    : notice("bad", "Not proven.", "The file does not show that an image is in a data set of this ledger.");
-  at("image-result").replaceChildren(verdict, list);
-  tell(answer.ok ? `Proven. ${answer.sentence}` : "Not proven.");
+  const items = answer.checks.map((check) => checkItem(check, stateOf(check), "Check"));
+  const [kind, head, told] = imageVerdict(answer);
+  const list = element("ul", { class: "checks" }, ...items);
+  at("image-result").replaceChildren(notice(kind, head, told), list);
+  tell(`${head} ${told}`, false);
+}
+
+function imageVerdict({ ok, sentence, version }) {
+  if (!ok) {
+    const told = "The file does not show that an image is in a data set of this ledger.";
+    return ["bad", "Not proven.", told];
+  }
+  const { root } = at("image-form").dataset;
+  if (root && root !== `0x${version.merkleRoot}`) {
+    return ["warn", "Proven, but of other data than those that you came for.", sentence];
+  }
+  return ["good", "Proven.", sentence];
 }
 
 at("image-form").addEventListener("submit", (event) => {
@@ -283,4 +306,8 @@ function takeFiles(place, input, take) {
 
 const wanted = new URLSearchParams(location.search).get("model");
 if (wanted !== null && at("model").value === "") at("model").value = wanted;
-at("ready").textContent = "Ready. Nothing was asked of the server yet.";
+
+function showReady() {
+  at("ask-button").disabled = false;
+  at("ready").textContent = "Ready: all scripts are loaded.";
+}

@@ -28,13 +28,14 @@ export const stateOf = ({ ok }) => (ok === null ? "not-run" : ok ? "ok" : "faile
  * Make a list item for a check; the state stands there in a word, not in a colour alone.
  * @param {{number: number, title: string, told?: string, findings?: object[]}} check
  * @param {keyof typeof STATES} state
+ * @param {string} [name] What it is a number of.
  */
-export function checkItem(check, state) {
+export function checkItem(check, state, name = "Step") {
   const [mark, word, kind] = STATES[state];
   const item = element(
     "li",
     { class: mark, "data-step": `${check.number}`, "data-state": state },
-    element("strong", {}, `Step ${check.number}`),
+    element("strong", {}, `${name} ${check.number}`),
     ` ${check.title} `,
     element("span", { class: `badge ${kind}` }, word),
   );

@@ -52,3 +52,6 @@ async function* pieces(file) {
     yield value;
   }
 }
+
+// All that is needed is loaded now: from here on nobody is asked.
+self.postMessage({ ready: true });
