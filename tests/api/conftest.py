@@ -135,7 +135,7 @@ def settings_for(folder: Path, port: int) -> Settings:
 
 @contextmanager
 def running(
-    folder: Path, ledger: FakeLedger, blobs: MemoryBlobStore, **changes: Any
+    folder: Path, ledger: FakeLedger, blobs: MemoryBlobStore, /, **changes: Any
 ) -> Iterator[Running]:
     settings = replace(settings_for(folder, free_port()), **changes)
     clock = Clock()
