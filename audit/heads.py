@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from audit.journal import HeadJournal, SeenHead, head_of
 from audit.verify import HEADS, Finding
-from chain.errors import PhaseError, UnknownRoundError, VerificationError
+from chain.errors import LedgerError, PhaseError, UnknownRoundError, VerificationError
 from chain.ledger import LedgerReader
 from chain.signing import recover_head_signer
 from chain.types import CosignedHead, LedgerHead, Phase, Round
@@ -60,11 +60,15 @@ def audit_heads(
         OSError: If the journal cannot be written.
     """
     known = (*(journal.heads if journal is not None else ()), *handed)
-    if findings := check_heads(reader, known):
-        # What else such a chain says counts for nothing; it may not even have the ledger.
-        return findings
-    final = [one.number for one in _rounds(reader) if one.phase is Phase.FINAL]
-    cosigned = [one for number in final for one in reader.cosignatures(number)]
+    final: list[int] = []
+    cosigned: list[CosignedHead] = []
+    try:
+        final += [one.number for one in _rounds(reader) if one.phase is Phase.FINAL]
+        cosigned += [one for number in final for one in reader.cosignatures(number)]
+    except LedgerError:
+        # A chain that was rewound far enough has no ledger; what is known tells.
+        if not known:
+            raise
     findings = check_heads(reader, (*known, *cosigned))
     if journal is not None and not findings:
         seen: list[SeenHead] = [*map(reader.head_of_final, final), *cosigned]

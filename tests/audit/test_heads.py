@@ -9,6 +9,9 @@ import pytest
 from audit.heads import audit_heads, check_heads
 from audit.journal import HeadJournal, SeenHead
 from audit.verify import HEADS, Finding
+from chain.devnet.anvil import start_anvil, stop_anvil
+from chain.devnet.ports import free_port
+from chain.errors import LedgerError
 from chain.ledger import LedgerReader
 from chain.rpc import RawLog
 from chain.signing import sign_head
@@ -217,3 +220,17 @@ def test_an_audit_reports_a_false_head_that_is_on_the_ledger_and_keeps_nothing(
     finding = only(audit_heads(reader, journal))
     assert f"signed by {false.witness}" in finding.subject
     assert journal.heads == ()
+
+
+def test_an_audit_of_a_chain_without_the_ledger_tells_of_the_heads_that_it_lacks(
+    federation: Federation, tmp_path: Path
+) -> None:
+    head = finished(federation, "one")
+    empty = start_anvil(tmp_path / "empty", free_port())
+    try:
+        reader = LedgerReader(empty, federation.reader.address)
+        assert "rewound" in only(audit_heads(reader, None, [head])).message
+        with pytest.raises(LedgerError):
+            audit_heads(reader, None)
+    finally:
+        stop_anvil(tmp_path / "empty")
