@@ -6,8 +6,21 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import auth, blobs, grants, health, problems, provenance, rounds, uploads
+from api import (
+    auth,
+    blobs,
+    bundles,
+    exports,
+    grants,
+    health,
+    problems,
+    provenance,
+    questions,
+    rounds,
+    uploads,
+)
 from api.backend import Backend
+from api.bundle_cache import BundleCache
 from api.explorer import assets, private, public
 from api.explorer.errors import error_page
 from api.freshness import Freshness
@@ -27,6 +40,18 @@ from chain.keystore import load_identity, read_password
 from chain.ledger import Ledger
 
 VERSION = "1"
+_ROOMS = (
+    auth,
+    rounds,
+    blobs,
+    bundles,
+    uploads,
+    provenance,
+    questions,
+    exports,
+    grants,
+    health,
+)
 STOP_SECONDS = 5.0
 
 _DESCRIPTION = """
@@ -123,13 +148,15 @@ def build_app(
         probe=Probe(ledger, blob_store, index, settings.max_index_lag_blocks),
         spool=spool,
         models=ModelBlobs(ledger),
+        bundles=BundleCache(settings.spool / "bundles", settings.bundle_cache_bytes),
         nonces=new_nonces(clock),
         sessions=new_sessions(clock),
         sign_ins=RateLimit(settings.sign_ins_per_minute, clock),
+        bundle_requests=RateLimit(settings.bundles_per_minute, clock),
         metrics=metrics,
         storer=storing,
     )
-    for room in (auth, rounds, blobs, uploads, provenance, grants, health):
+    for room in _ROOMS:
         app.include_router(room.router)
     for pages in (public, private, assets):
         app.include_router(pages.router)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.bundle_cache import BundleCache
 from api.freshness import Freshness
 from api.metrics import Metrics
 from api.models import ModelBlobs
@@ -31,9 +32,11 @@ class Backend:
         probe: Whether the others answer.
         spool: Uploads on their way.
         models: Which blobs are models.
+        bundles: Audit bundles that were made.
         nonces: Outstanding sign-in nonces.
         sessions: Who is signed in.
         sign_ins: How often each client asks to sign in.
+        bundle_requests: How often each client asks for a bundle.
         metrics: What is counted.
         storer: The thread that stores complete uploads.
     """
@@ -46,9 +49,11 @@ class Backend:
     probe: Probe
     spool: Spool
     models: ModelBlobs
+    bundles: BundleCache
     nonces: Tickets
     sessions: Tickets
     sign_ins: RateLimit
+    bundle_requests: RateLimit
     metrics: Metrics
     storer: Worker
 

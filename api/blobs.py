@@ -16,6 +16,9 @@ from chain.types import Role
 router = APIRouter(prefix="/v1/blobs", tags=["Models"])
 
 
+# Not for the public pages: a model can betray what it was trained on (membership inference, model
+# inversion), so who may have one is a party of the federation. Whoever has the file from elsewhere
+# verifies it in the browser against a bundle, which is public.
 @router.get(
     "/{cid}",
     summary="Fetch a model",

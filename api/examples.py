@@ -3,20 +3,37 @@
 from aggregator.quarantine import Quarantine
 from aggregator.queries import (
     Ancestor,
+    ChainFinding,
     Contribution,
+    CosignatureEntry,
     DatasetHistory,
     DatasetUse,
+    DayEntry,
+    Descendant,
+    Descendants,
+    GrantEntry,
     HospitalHistory,
     MembershipChange,
+    Oddities,
+    OddityCount,
+    OddityEntry,
+    Overview,
     Page,
     ProposalEntry,
     Provenance,
+    RoleCount,
     RoundEntry,
     RoundHistory,
+    Sight,
+    Span,
+    TaskEntry,
+    TouchedTask,
     VerdictCount,
     VerdictEntry,
     VersionChange,
     VersionEntry,
+    Viewers,
+    WitnessEntry,
     WitnessWord,
 )
 from aggregator.reputation import ReasonCount, Reputation, Standing
@@ -217,8 +234,17 @@ def round_history() -> Json:
         verdicts=(_VERDICT_ENTRY,),
         words=(WitnessWord(ADDRESS, True, 1_767_269_900, _POSITION, None),),
     )
-    history = RoundHistory(_ROUND_ENTRY, (ADDRESS,), (_CONTRIBUTION,), (proposal,), ())
-    return _as_of(history)
+    signed = CosignatureEntry(
+        witness=ADDRESS,
+        number=57,
+        hash=b"\x57" * 32,
+        blocks=31,
+        history=b"\x51" * 32,
+        signature=b"\x5a" * 65,
+        cosigned_at=1_767_270_100,
+        position=_POSITION,
+    )
+    return _as_of(RoundHistory(_ROUND_ENTRY, (ADDRESS,), (_CONTRIBUTION,), (proposal,), (signed,)))
 
 
 def dataset_history() -> Json:
@@ -242,5 +268,68 @@ def hospital_history() -> Json:
             verdicts=(VerdictCount(Outcome.ACCEPTED, "NONE", 12),),
             versions=(_VERSION,),
             contributions=Page((_CONTRIBUTION,), None),
+        )
+    )
+
+
+def descendants() -> Json:
+    """Return the example of the models that a data-set version is in."""
+    task = TouchedTask("lesion", 3, None, 1, 3, b"\x0e" * 32)
+    model = Descendant("lesion", 3, b"\x0e" * 32, b"\x0f" * 32, True, 1_767_270_000, _POSITION)
+    return _as_of(Descendants(_VERSION, None, (task,), Page((model,), None)))
+
+
+def viewers() -> Json:
+    """Return the example of who could see an image on a day."""
+    grant = GrantEntry(
+        number=1,
+        version=b"\xda" * 32,
+        image=None,
+        hospital=_HOSPITAL,
+        researcher=ADDRESS,
+        purpose=6,
+        expiry=1_798_761_600,
+        granted_at=1_767_265_200,
+        position=_POSITION,
+        revoked_at=None,
+        revoked=None,
+    )
+    sight = Sight(grant, (Span(1_767_265_200, 1_767_311_999),))
+    day = Span(1_767_225_600, 1_767_311_999)
+    return _as_of(Viewers(_VERSION, b"\x1a" * 32, day, Page((sight,), None), None))
+
+
+def oddities() -> Json:
+    """Return the example of what looked odd."""
+    finding = ChainFinding(1, "rewound", 57, b"\x57" * 32, None, 50, 1_767_271_000)
+    entry = OddityEntry(
+        kind="time_jumped",
+        round=3,
+        subject=None,
+        expected="at most 86400 seconds after block 41",
+        found="90000 seconds",
+        noticed_at=1_767_269_000,
+        position=_POSITION,
+    )
+    counts = (OddityCount("time_jumped", 1),)
+    return _as_of(Oddities((finding,), counts, Page((entry,), None)))
+
+
+def overview() -> Json:
+    """Return the example of a federation at a glance."""
+    return _as_of(
+        Overview(
+            rounds=3,
+            final=2,
+            aborted=1,
+            versions=5,
+            grants=1,
+            findings=0,
+            days=(DayEntry(1_767_225_600, 3, 2, 1, 12, 9, 0, 1, 0),),
+            tasks=(TaskEntry("lesion", 3, 2, 1, 9, 0, 1, 0, 3, b"\x0e" * 32),),
+            witnesses=(WitnessEntry(ADDRESS, "Archive", 3, 2, 0, 2, 1_767_270_100),),
+            roles=(RoleCount("HOSPITAL", 5, 0),),
+            verdicts=(VerdictCount(Outcome.ACCEPTED, "NONE", 9),),
+            oddities=(),
         )
     )

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from aggregator.index import IndexedBlock, indexed_block, open_index, reading, update_index
+from aggregator.index import IndexedBlock, open_index, update_index
 from api.metrics import Metrics
-from chain.errors import FedWitnessError, IndexDatabaseError
+from audit.asking import OpenIndex
+from chain.errors import FedWitnessError
 from chain.ledger import LedgerReader
 
 T = TypeVar("T")
-
-ATTEMPTS = 5
 
 
 class Freshness:
@@ -48,26 +47,8 @@ class Freshness:
         return False
 
     def ask(self, question: Callable[[Any], T]) -> tuple[T, IndexedBlock]:
-        """Put a question of `aggregator.queries` to the index.
-
-        Args:
-            question: Called with a session of the index.
-
-        Returns:
-            The answer, and the block that it is as of.
-
-        Raises:
-            IndexDatabaseError: If the database cannot be used, or is being filled too fast.
-            InvalidInputError: If the question has no answer.
-        """
-        for _ in range(ATTEMPTS):
-            before = indexed_block(self._engine)
-            with reading(self._engine) as session:
-                answer = question(session)
-            # Block and answer are read apart: they belong together if nothing came in between.
-            if before is not None and indexed_block(self._engine) == before:
-                return answer, before
-        raise IndexDatabaseError("the index is being filled; ask again in a moment")
+        """Answer as `audit.asking.OpenIndex` does."""
+        return OpenIndex(self._engine).ask(question)
 
     def close(self) -> None:
         """Close the connections to the database."""

@@ -35,13 +35,21 @@ AUDITORS = (Role.AUDITOR, Role.STEWARD)
 def model_provenance(
     digest: Annotated[str, Path(examples=[DIGEST], description="SHA-256 of its tensors")],
     server: Server,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Json:
-    """Tell the rounds that a final model descends from, with the updates and data in each.
+    """Tell the rounds that a final model descends from, its own first, with the updates in each.
 
+    `limit` counts the updates that were kept; a page holds whole rounds, and at least one.
     `origin` is the model at the beginning, which no round made.
     """
     model = from_hex(digest)
-    return _answer(server, "final model of this digest", lambda s: queries.provenance(s, model))
+    return answered(
+        server,
+        "final model of this digest",
+        lambda s: queries.provenance(s, model, cursor=cursor, limit=limit),
+        cursor,
+    )
 
 
 @router.get(
@@ -58,7 +66,7 @@ def dataset_history(
 ) -> Json:
     """List a data set's versions and, newest first, the updates trained on any of them."""
     identifier = from_hex(dataset)
-    return _answer(
+    return answered(
         server,
         "data set of this identifier",
         lambda s: queries.dataset_history(s, identifier, cursor=cursor, limit=limit),
@@ -82,12 +90,8 @@ def hospital_history(
 
     A hospital sees its own.
     """
-    hospital = read_address(address)
-    if party.roles == {Role.HOSPITAL} and party.address != hospital:
-        raise Problem(
-            403, "not-your-history", "The history is another hospital's", "Ask for your own."
-        )
-    return _answer(
+    hospital = own_history(party, read_address(address))
+    return answered(
         server,
         "party of this address",
         lambda s: queries.hospital_history(s, hospital, cursor=cursor, limit=limit),
@@ -103,7 +107,7 @@ def hospital_history(
 )
 def round_history(number: Number, server: Server) -> Json:
     """Tell a round's records, proposals, verdicts and what each witness said."""
-    return _answer(server, f"round {number}", lambda s: queries.round_history(s, number))
+    return answered(server, f"round {number}", lambda s: queries.round_history(s, number))
 
 
 @router.get(
@@ -152,10 +156,25 @@ def standings(
     A hospital sees its own standing.
     """
     own = party.address if party.roles == {Role.HOSPITAL} else None
-    return _answer(server, "round of this task", lambda s: queries.standings(s, task, hospital=own))
+    return answered(
+        server, "round of this task", lambda s: queries.standings(s, task, hospital=own)
+    )
 
 
-def _answer(
+def own_history(party: Party, hospital: str) -> str:
+    """Return the hospital whose history a party may see.
+
+    Raises:
+        Problem: If the party is another hospital and nothing else.
+    """
+    if party.roles == {Role.HOSPITAL} and party.address != hospital:
+        raise Problem(
+            403, "not-your-history", "The history is another hospital's", "Ask for your own."
+        )
+    return hospital
+
+
+def answered(
     server: Backend, what: str, question: Callable[[Any], object], cursor: str | None = None
 ) -> Json:
     """Ask the index for something that may not be there.

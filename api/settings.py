@@ -42,6 +42,9 @@ class Settings:
         max_requests: Most requests at one time; more are turned away with a problem.
         max_connections: Most connections at one time; more are turned away without a word.
         sign_ins_per_minute: Most nonces and sign-ins of one client address in a minute.
+        max_bundle_bytes: Largest audit bundle that is kept and handed out.
+        bundle_cache_bytes: Most bytes of kept audit bundles together.
+        bundles_per_minute: Most audit bundles that one client address gets in a minute.
         max_index_lag_blocks: Blocks that the index may be behind before the server is not ready.
         poll_seconds: Pause between two looks of the background threads.
         explorer_metrics: File of accuracies that the consortium claims, for the explorer's
@@ -73,6 +76,9 @@ class Settings:
     max_requests: int = 192
     max_connections: int = 256
     sign_ins_per_minute: int = 600
+    max_bundle_bytes: int = 256 * MEBIBYTE
+    bundle_cache_bytes: int = GIBIBYTE
+    bundles_per_minute: int = 60
     max_index_lag_blocks: int = 100
     poll_seconds: float = 1.0
     explorer_metrics: Path | None = None

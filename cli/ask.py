@@ -13,6 +13,7 @@ from rich.console import RenderableType
 
 from aggregator import queries
 from aggregator.index import IndexedBlock
+from aggregator.oddities import Oddity
 from aggregator.queries import Page
 from audit.asking import OpenIndex, own_index
 from audit.exports import Format, export
@@ -290,7 +291,9 @@ def oddities(
     number: Annotated[
         int | None, typer.Option("--round", min=1, help="Only of this round.", show_default=False)
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="Only of this kind.", show_default=False)] = None,
+    kind: Annotated[
+        Oddity | None, typer.Option(help="Only of this kind.", show_default=False)
+    ] = None,
     database: Database = None,
     limit: Limit = 50,
 ) -> None:
@@ -302,7 +305,7 @@ def oddities(
     Example: fedwitness ask oddities --database sqlite:///index.db
     """
     _tell(
-        partial(queries.oddities, kind=kind, round_number=number),
+        partial(queries.oddities, kind=None if kind is None else kind.value, round_number=number),
         answers.oddities,
         "entries",
         _Asking(database, federation, screen, limit),

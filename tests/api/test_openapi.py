@@ -14,6 +14,9 @@ PUBLIC = {
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
+    ("get", "/v1/oddities"),
+    ("get", "/v1/overview"),
+    ("get", "/v1/models/{digest}/bundle"),
 }
 Operation = tuple[str, str, dict[str, Any]]
 
