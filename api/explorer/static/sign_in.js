@@ -62,7 +62,9 @@ async function signIn(/** @type {any} */ wallet) {
   location.assign(place.dataset.next || "/");
 }
 
-button?.addEventListener("click", async () => {
+button.hidden = false;
+tell("");
+button.addEventListener("click", async () => {
   const wallet = globalThis.ethereum;
   if (!wallet) {
     tell("No wallet answers in this browser. Install one (any that follows EIP-1193), or use the command line.");
