@@ -1,11 +1,10 @@
 """A party's keys on disk, and the folder beside them that is the party's own."""
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from chain.files import replacing
 from chain.keystore import Identity, load_identity, read_password
+from chain.secret_file import kept_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +34,14 @@ class Keyring:
         """Where the party's signed transactions wait until the chain has them."""
         return self.work / "outbox"
 
+    @property
+    def pseudonym_key(self) -> Path:
+        """Where the 32 bytes lie that a hospital's pseudonyms are made with."""
+        return self.work / "pseudonyms.secret"
+
     def pseudonym_secret(self) -> bytes:
         """Return the 32 random bytes that a hospital's pseudonyms are made with, once for all."""
-        path = self.work / "pseudonyms.secret"
-        if not path.exists():
-            with replacing(path) as file:
-                file.write(secrets.token_bytes(32))
-        return path.read_bytes()
+        return kept_secret(self.pseudonym_key)
 
     def unlock(self) -> Identity:
         """Decrypt the keys, asking for the password where no file gives it."""

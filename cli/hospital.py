@@ -3,6 +3,7 @@
 What brings torch or pydicom along is imported by the commands that need it: they take seconds.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from chain.image_proofs import write_proof
 from chain.keyring import Keyring
 from chain.keystore import Identity, create_identity, read_password
 from chain.ledger import LedgerReader
+from chain.secret_file import kept_secret
 from chain.types import DatasetState, Purpose, Role
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
@@ -28,14 +30,25 @@ if TYPE_CHECKING:
     from node.dataset import CommittedDataset
     from node.hospital import Hospital, Listener
     from node.images import ImageSet
+    from node.ingest import Choices, Ingested, Limits
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Register data and train together with others (hospitals).\n\n"
-    "In this order: keygen, then a steward enrols you, init, register, and train-once or join.",
+    "In this order: keygen, then a steward enrols you, init, ingest, register, and train-once or "
+    "join.",
 )
 
-Data = Annotated[Path, typer.Option(help="A folder of DICOM with labels.csv, or an .npz file.")]
+Data = Annotated[
+    Path,
+    typer.Option(help="What `hospital ingest` wrote; or a folder of images, or an .npz file."),
+]
+IngestKey = Annotated[
+    Path | None,
+    typer.Option(
+        help="The key file of `hospital ingest`, if it was not --key.", show_default=False
+    ),
+]
 Name = Annotated[str, typer.Option(help="The data set's name on the ledger; everyone reads it.")]
 Purposes = Annotated[
     list[Purpose], typer.Option("--purpose", help="What it may be used for; repeat for more.")
@@ -83,6 +96,70 @@ def init(*, federation: Federation, keyring: Keyring, identity: Identity, screen
 
 @app.command()
 @command
+def ingest(
+    *,
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A folder of images of any kind, or one file.")
+    ],
+    out: Annotated[Path, typer.Option(help="Receives them free of identity; an empty folder.")],
+    key: Annotated[
+        Path,
+        typer.Option(
+            envvar="FEDWITNESS_KEY",
+            help="The key of pseudonyms, made if missing; or your keystore file, NAME.json.",
+        ),
+    ],
+    screen: Screen,
+    looked_at: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file, as files.jsonl names it, whose pixels you have looked at and found no "
+            "identity in; repeat for more.",
+            show_default=False,
+        ),
+    ] = None,
+    deface: Annotated[
+        bool, typer.Option(help="Remove faces from T1 volumes of heads, where that can be done.")
+    ] = True,
+    seconds: Annotated[float, typer.Option(help="The longest that one file may take.")] = 120.0,
+    processes: Annotated[int, typer.Option(help="How many files are opened at once.", min=1)] = 2,
+) -> None:
+    """Take in images of any kind, and remove identity from tags, pixels and faces.
+
+    Works alone, without chain and IPFS. Run again, it goes on where it stopped, takes in what is
+    new and deletes what came of files that are gone. Which file became what stands beside the key.
+
+    Example: fedwitness hospital ingest /mnt/pacs-export --out scans --key keys/st-mary.json
+    """
+    from node.ingest import ATTESTATION, FILES, REPORT, Choices, Limits
+
+    key, secret = _pseudonym_key(key)
+    begun = time.monotonic()
+    done = _ingest(
+        source,
+        out,
+        key,
+        secret,
+        Choices(frozenset(looked_at or ()), deface),
+        Limits(seconds=seconds, processes=processes),
+        screen=screen,
+    )
+    screen.show(
+        {
+            **done.report["counts"],
+            "reasons": done.report["reasons"],
+            "modalities": done.report["modalities"],
+            "methods": [one["code"] for one in done.report["methods"]],
+            "attestation": done.report["attestation"],
+            "seconds": round(time.monotonic() - begun, 3),
+            "files": {one: str(out / one) for one in (ATTESTATION, FILES, REPORT)},
+            "names": str(done.private),
+        }
+    )
+
+
+@app.command()
+@command
 def register(
     *,
     data: Data,
@@ -92,15 +169,18 @@ def register(
     identity: Identity,
     screen: Screen,
     purpose: Purposes = [Purpose.HEALTH_RESEARCH],  # noqa: B006 - Typer does not change it
+    ingest_key: IngestKey = None,
 ) -> None:
-    """Remove patient identity, commit to every image, and register the data set.
+    """Commit to every image that was ingested, and register the data set.
 
-    Only the commitments' root, counts and terms go to the ledger. Images stay here.
+    What was not ingested yet is ingested first. It is looked through for identity once more, and
+    nothing is registered if there is any. Only the commitments' root, counts and terms go to the
+    ledger. Images stay here.
 
     Example: fedwitness hospital register --data scans/ --name head-mri --key keys/st-mary.json
     """
     path = _datasets(keyring) / f"{name}.npz"
-    image_set = _read_images(data, keyring, screen)
+    image_set = _read_images(data, keyring, ingest_key, screen)
     dataset = _commit(path, name, image_set, frozenset(map(int, purpose)), screen=screen)
     _register(dataset, image_set, federation, keyring, identity, screen=screen)
 
@@ -117,6 +197,7 @@ def supersede(
     identity: Identity,
     screen: Screen,
     purpose: Purposes = [Purpose.HEALTH_RESEARCH],  # noqa: B006 - Typer does not change it
+    ingest_key: IngestKey = None,
 ) -> None:
     """Register a correction of a version, which no round takes any more from then on.
 
@@ -124,7 +205,7 @@ def supersede(
     """
     previous = from_hex(version, "version")
     path = _datasets(keyring) / f"{name}-after-{previous.hex()[:16]}.npz"
-    image_set = _read_images(data, keyring, screen)
+    image_set = _read_images(data, keyring, ingest_key, screen)
     purposes = frozenset(map(int, purpose))
     dataset = _commit(path, name, image_set, purposes, previous, screen=screen)
     _register(dataset, image_set, federation, keyring, identity, screen=screen)
@@ -324,15 +405,53 @@ def _datasets(keyring: Keyring) -> Path:
     return folder
 
 
-def _read_images(data: Path, keyring: Keyring, screen: Screen) -> "ImageSet":
-    from node.images import read_dicom, read_npz
+def _read_images(
+    data: Path, keyring: Keyring, ingest_key: Path | None, screen: Screen
+) -> "ImageSet":
+    """Read what was ingested; ingest it first where that was not done."""
+    from node.images import read_ingested
+    from node.ingest import ATTESTATION
+    from node.pseudonyms import Pseudonyms
 
+    key = keyring.pseudonym_key
     secret = keyring.pseudonym_secret()
-    if not data.is_dir():
-        return read_npz(data, "train")
+    if (data / ATTESTATION).is_file():
+        out, key = data, key if ingest_key is None else ingest_key
+    else:
+        out = keyring.work / "ingested" / Pseudonyms(secret).file(str(data.resolve()))
+        _ingest(data, out, key, secret, screen=screen)
     with screen.progress() as bars:
-        bar = bars.add_task("removing identity", total=sum(1 for _ in data.rglob("*.dcm")) or None)
-        return read_dicom(data, secret, lambda: bars.advance(bar))
+        bar = bars.add_task("looking for identity", total=None)
+        return read_ingested(out, key, lambda: bars.advance(bar))
+
+
+def _pseudonym_key(key: Path) -> tuple[Path, bytes]:
+    """Return the key file of pseudonyms, and what it holds; of a keystore, the one beside it."""
+    if key.suffix == ".json":
+        key = Keyring(key, None).pseudonym_key
+    return key, kept_secret(key)
+
+
+def _ingest(
+    source: Path,
+    out: Path,
+    key: Path,
+    secret: bytes,
+    choices: "Choices | None" = None,
+    limits: "Limits | None" = None,
+    *,
+    screen: Screen,
+) -> "Ingested":
+    from node.ingest import Choices, Limits
+    from node.ingest import ingest as take_in
+
+    with screen.progress() as bars:
+        bar = bars.add_task("removing identity", total=None)
+
+        def advance(done: int, of: int) -> None:
+            bars.update(bar, completed=done, total=of)
+
+        return take_in(source, out, key, secret, choices or Choices(), limits or Limits(), advance)
 
 
 def _commit(
@@ -371,7 +490,7 @@ def _register(
             "version": to_hex(version),
             "images": dataset.terms.images,
             "modality": dataset.terms.modality,
-            "deidentification": image_set.report.to_dict(),
+            "deidentification": image_set.attestation.to_dict(),
         }
     )
 

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 
+from chain.secret_file import kept_secret
 from demo.report import DataReport
 from demo.scans import SITES, write_hospital, write_test_set
-from node.images import ImageSet, read_dicom, read_npz
+from node.images import ImageSet, read_ingested, read_npz
+from node.ingest import ingest
 
 HONEST = ("aurora", "bellevue", "cedar", "delta", "estuary")
 POISONER = "fjord"
@@ -63,8 +65,9 @@ def draw_scans(folder: Path, seed: int, on_file: Callable[[int], None]) -> DemoD
         for done in as_completed(drawn):
             done.result()
             on_file(drawn[done])
-    # The secret keeps pseudonyms of one patient alike; nobody has to link the test images.
-    test = read_dicom(folder / "test", bytes(32))
+    key, ingested = folder / "test.key", folder / "test-ingested"
+    ingest(folder / "test", ingested, key, kept_secret(key))
+    test = read_ingested(ingested, key)
     name = "head scans drawn over MNI152 anatomy"
     return DemoData(
         LESION_TASK,

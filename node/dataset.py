@@ -21,7 +21,6 @@ from chain.image_proofs import ImageProof
 from chain.merkle import image_leaf, image_leaves, merkle_proof, merkle_root
 from chain.types import DatasetTerms, DatasetVersion
 from chain.wire import from_json_dict, to_json_dict
-from node.deidentify import BASIC_PROFILE
 from node.images import ImageSet
 
 FIRST = bytes(32)  # the "previous" of a version that corrects none
@@ -54,7 +53,7 @@ class CommittedDataset:
     terms: DatasetTerms
     commitments: tuple[bytes, ...]
     kept: NDArray[np.int64]
-    images: NDArray[np.uint8] | NDArray[np.float32]
+    images: NDArray[Any]
     labels: NDArray[np.int64]
     salts: NDArray[np.uint8]
 
@@ -96,8 +95,8 @@ def commit_images(
         images=len(commitments),
         modality=image_set.modality,
         purposes=purposes,
-        profile=BASIC_PROFILE,
-        attestation=image_set.report.digest(),
+        profile=image_set.attestation.profile_bits(),
+        attestation=image_set.attestation.digest(),
         previous=previous,
     )
     dataset = CommittedDataset(
@@ -204,7 +203,7 @@ def _same_dataset(
 ) -> CommittedDataset:
     kept = load_dataset(path)
     terms = kept.terms
-    expected = (name, image_set.modality, purposes, previous, image_set.report.digest())
+    expected = (name, image_set.modality, purposes, previous, image_set.attestation.digest())
     found = (terms.name, terms.modality, terms.purposes, terms.previous, terms.attestation)
     if (
         found == expected

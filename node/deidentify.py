@@ -1,83 +1,114 @@
-"""De-identification: the Basic Application Confidentiality Profile of DICOM PS3.15, Annex E.
+"""De-identification of one DICOM instance: PS3.15, Annex E, as `node.profile` lays it down.
 
-The profile's table (E.1-1) lies in ``profile.csv``, one attribute a line with the standard's own
-action codes; ``xx`` in a tag stands for the repeating groups of curves and overlays. Where the
-code leaves a choice (``X/Z``, ``X/D``, ``Z/D``, ``X/Z/D``) the last letter is taken: that keeps
-every instance valid whatever its kind, and removes the value all the same.
+Three things go beyond the standard's table, because a table can only name what its authors thought
+of:
 
-Three things go beyond the table, because a table can only name what its authors thought of:
+- every attribute that the standard does not know is removed, and every private one but those that
+  are safe, which stay only where they hold what they are to hold;
+- so are attributes that the table does not name but whose kind can hold free text, a person or a
+  place on a network;
+- what is left is searched for words and numbers that were removed as identity, and gives way to a
+  dummy where it holds one.
 
-- every private attribute and every group that the standard does not know is removed;
-- so are attributes that the table does not name but whose kind can hold free text, a person, a
-  place on a network or a moment in time;
-- what is left is searched for words that were removed as identity, and goes if it holds one.
-
-File meta information and preamble are written anew. Pixels are not looked at: a file that declares
-identity burned into them is refused, and one that does not declare it has to be known to its
-hospital (methods 113101 and following of CID 7050 are not applied).
+File meta information and preamble are written anew, and every text in UTF-8. What pixels show is
+the business of `node.pixels`.
 """
 
-import csv
-import hashlib
-import hmac
-import logging
 import re
-import warnings
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass, field
+from datetime import timedelta
 from types import MappingProxyType
-from uuid import UUID
 
-from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from chain.canonical import canonical_json
-from chain.digests import sha256
 from chain.errors import InvalidInputError
+from node.moments import shifted_date, shifted_moment, shifted_time, spellings
+from node.profile import (
+    BASIC,
+    CLEAN_DESCRIPTORS,
+    CLEAN_STRUCTURE,
+    FIRST_CODE,
+    METHODS,
+    SAFE_PRIVATE_KEPT,
+    SHIFTED_DATES,
+    action_for,
+    descriptors,
+    is_description,
+    is_shifted,
+    is_structure,
+    safe_private_kind,
+)
+from node.pseudonyms import Pseudonyms
 
-PROFILE = Path(__file__).with_name("profile.csv")
-BASIC_PROFILE = 1  # bit 0 of the profile set: DICOM code 113100 (docs/protocol.md, section 4.3)
-SECRET_SIZE = 32  # bytes
-MAX_FILE = 1 << 29  # bytes
-MAX_DEPTH = 32  # sequences in sequences
-_GREATEST_RATIO = 1032  # of inflated to deflated bytes (zlib, technical details)
+# What is done to every instance; pixels and faces come on top where they were seen to.
+OPTIONS = frozenset({BASIC, CLEAN_STRUCTURE, CLEAN_DESCRIPTORS, SHIFTED_DATES, SAFE_PRIVATE_KEPT})
 
-_METHOD = "Basic Application Confidentiality Profile"
 _IMPLEMENTATION = UID("2.25.190113100190113100190113100")
+_STANDARD = "1.2.840.10008."  # UIDs of the standard itself: kinds, coding schemes, templates
+_ANONYMIZED = "ANONYMIZED"
 # Kinds of value that can hold a person, a moment, a place on a network or free text (PS3.5, 6.2).
 _TELLING = frozenset({"AE", "DA", "DT", "LT", "PN", "ST", "TM", "UC", "UN", "UR", "UT"})
-_WORDED = frozenset({"CS", "LO", "SH", "IS", "DS"})
+_TEXT = frozenset({"LO", "LT", "SH", "ST", "UC", "UT"})
+_NUMBERS = frozenset({"DS", "IS"})
+_WORDED = _TEXT | _NUMBERS | {"CS"}
 _PIXEL_GROUP = 0x0028  # what tells how to read the pixels: numbers and fixed terms
+_GRAPHIC_GROUPS = (0x5000, 0x6000)  # curves and overlays
 _LEAST_WORD = 4  # characters; shorter ones would match by chance
+_LEAST_NAME, _LEAST_FOREIGN_NAME = 3, 2  # of a person's name, in texts; "Li" would match a code
+_LEAST_PART = 6  # of a word that is looked for inside others
 _WORD = re.compile(r"[^\W_]+")
-# Besides names of persons, what identifies somebody by words of its own. Removed dates and comments
-# do not count: they are full of words that mean nothing, such as the name of a body part.
+_LABEL = re.compile(r"[A-Za-z]+|\d{1,3}(?!\d)|\d+")
+_LONGEST_NUMBER = 3  # digits in a description; more may be somebody's number
+_FIXED_TERMS = frozenset(
+    ("DIRECTIONAL", "BMATRIX", "ISOTROPIC", "NONE", *"IPMOSRLAFH", "AP", "FH", "RL")
+)
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+# Besides names of persons, what identifies somebody by words of its own. Removed comments do not
+# count: they are full of words that mean nothing, such as the name of a body part.
 _NAMING = frozenset(
     {
         "AccessionNumber",
         "AdmissionID",
+        "DeviceSerialNumber",
+        "FillerOrderNumberImagingServiceRequest",
+        "InstitutionAddress",
         "InstitutionName",
+        "InstitutionalDepartmentName",
+        "InsurancePlanIdentification",
         "IssuerOfPatientID",
         "MedicalRecordLocator",
         "MilitaryRank",
         "OtherPatientIDs",
         "PatientAddress",
-        "PatientBirthDate",
         "PatientID",
+        "PatientInsurancePlanCodeSequence",
         "PatientTelephoneNumbers",
+        "PerformedProcedureStepID",
+        "PlacerOrderNumberImagingServiceRequest",
+        "RequestedProcedureID",
+        "ScheduledProcedureStepID",
+        "StationName",
+        "StudyID",
     }
+)
+_MANY_SHARE = frozenset(
+    (
+        *("and", "center", "centre", "clinic", "department", "diagnostic", "for", "general"),
+        *("health", "hospital", "image", "imaging", "institute", "medical", "medicine", "national"),
+        *("radiology", "regional", "research", "scanner", "school", "system", "systems", "the"),
+        *("university", "anon", "anonymous", "anonymized", "anonymised", "none", "null", "test"),
+        *("unknown", "patient"),
+    )
 )
 _DUMMIES: Mapping[str, object] = MappingProxyType(
     {
@@ -89,160 +120,146 @@ _DUMMIES: Mapping[str, object] = MappingProxyType(
         "IS": "0",
         "UR": "https://anonymized.invalid",
     }
-    | dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), "ANONYMIZED")
+    | dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), _ANONYMIZED)
     | dict.fromkeys(("FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"), 0)
     | dict.fromkeys(("OB", "OD", "OF", "OL", "OV", "OW", "UN"), b"\0" * 8)
 )
+_TEXT_VALUE = Tag(0x0040, 0xA160)  # of a structured report; must be there where its item is
 
 
-@dataclass(frozen=True, slots=True)
-class DeidentificationReport:
-    """What de-identification did to a data set, without a value of any attribute.
+@dataclass(slots=True)
+class _Removal:
+    """One instance's removal as it goes on.
 
     Attributes:
-        instances: Images that went through it.
-        actions: How many attributes were treated by each action: the table's X, Z, D and U, and
-            ``private``, ``unlisted`` and ``echo`` for what goes beyond it.
-        profile: SHA-256 of the table that was applied.
+        pseudonyms: The hospital's.
+        patient: By what the instance's patient is known.
+        shift: By how much its moments are set back.
+        counts: How many attributes each action took.
+        words: What was removed as identity, word by word.
+        names: The shorter words of persons' names.
     """
 
-    instances: int
-    actions: Mapping[str, int]
-    profile: bytes
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the report as it is kept and hashed."""
-        return {
-            "method": _METHOD,
-            "code": "113100",
-            "instances": self.instances,
-            "actions": dict(self.actions),
-            "profile": self.profile.hex(),
-        }
-
-    def digest(self) -> bytes:
-        """Return the attestation: the SHA-256 of the report's canonical JSON (protocol 4.3)."""
-        return sha256(canonical_json(self.to_dict()))
+    pseudonyms: Pseudonyms
+    patient: str
+    shift: timedelta
+    counts: Counter[str] = field(default_factory=Counter)
+    words: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
 
 
-def report(instances: int, actions: Mapping[str, int]) -> DeidentificationReport:
-    """Sum up what was done to a data set; without actions for one that came without attributes."""
-    return DeidentificationReport(
-        instances, MappingProxyType(dict(sorted(actions.items()))), sha256(PROFILE.read_bytes())
-    )
-
-
-def read_instance(path: Path) -> FileDataset:
-    """Read one DICOM file whole, with every value decoded.
-
-    Raises:
-        InvalidInputError: If it is too large, is not DICOM, or is damaged.
-    """
-    size = path.stat().st_size
-    if size > MAX_FILE:
-        raise InvalidInputError(f"{path}: expected at most {MAX_FILE} bytes, found {size}")
-    with quoting_nothing(path):
-        meta = read_file_meta_info(path)
-        inflated = size * _GREATEST_RATIO
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian and inflated > MAX_FILE:
-            raise InvalidInputError(
-                f"expected a deflated file of at most {MAX_FILE // _GREATEST_RATIO} bytes, found "
-                f"{size}; export it without deflation"
-            )
-        dataset = dcmread(path)
-        # pydicom decodes a value when it is first asked for: ask now, where errors are expected.
-        _depth(dataset)
-        return dataset
-
-
-def deidentify(dataset: FileDataset, secret: bytes) -> Counter[str]:
+def deidentify(dataset: FileDataset, pseudonyms: Pseudonyms) -> Counter[str]:
     """Remove patient identity from one instance, in place.
 
     Args:
-        dataset: A whole instance, as `read_instance` returns it.
-        secret: 32 bytes that only this hospital knows. The same secret replaces the same UID by
-            the same UID, so that series stay together; without it nobody can lead one back.
+        dataset: A whole instance, as `node.dicom.read_instance` returns it.
+        pseudonyms: The hospital's. The same secret replaces the same UID by the same UID, so that
+            series stay together; without it nobody can lead one back.
 
     Returns:
-        How many attributes each action took, under the keys of `DeidentificationReport.actions`.
+        How many attributes each action took: the table's X, Z, D and U; C for what an option
+        cleans; ``private``, ``unlisted`` and ``echo`` for what goes beyond the table.
 
     Raises:
-        InvalidInputError: If the instance declares identity burned into its pixels, or cannot be
-            treated. The dataset is then of no more use.
+        InvalidInputError: If the instance cannot be treated. It is then of no more use.
     """
-    _check_secret(secret)
-    if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
-        raise InvalidInputError(
-            "the instance declares patient identity burned into its pixels (BurnedInAnnotation "
-            "YES), which this profile does not remove: leave it out or clean its pixels first"
-        )
-    counts: Counter[str] = Counter()
-    words: set[str] = set()
-    _treat(dataset, secret, counts, words)
-    _remove_echoes(dataset, frozenset(words), counts)
-    _write_meta(dataset, secret)
-    _declare(dataset)
-    return counts
+    patient = patient_of(dataset)
+    removal = _Removal(pseudonyms, patient, pseudonyms.shift(patient))
+    # Every text has to be read by its own characters before it is written in others.
+    dataset.decode()
+    _treat(dataset, removal)
+    _remove_echoes(dataset, removal)
+    dataset.PatientName = dataset.PatientID = pseudonyms.patient(patient)
+    _write_meta(dataset, removal)
+    declare(dataset, OPTIONS)
+    return removal.counts
 
 
-def replaced_uid(uid: str, secret: bytes) -> str:
-    """Return the UID that stands for another: 2.25 and a UUID (PS3.5, B.2) made with HMAC-SHA-256.
+def patient_of(dataset: Dataset) -> str:
+    """Return by what an instance's patient is known: number, or else name, or else study."""
+    number = str(dataset.get("PatientID") or "").strip()
+    if number:
+        return number
+    name = str(dataset.get("PatientName") or "").strip()
+    if name.strip("^ "):
+        return f"name {name} {dataset.get('PatientBirthDate') or ''}"
+    return f"study {dataset.get('StudyInstanceUID') or dataset.get('SOPInstanceUID') or ''}"
 
-    The UUID is of version 8 (RFC 9562, section 5.8), whose bits are the maker's to choose.
+
+def declare(dataset: Dataset, options: frozenset[int]) -> None:
+    """Say in the instance what was done to it (PS3.15, E.1.1; PS3.3, C.12.1.1.1 and C.7.1.1)."""
+    codes = []
+    for option in sorted(options):
+        code = Dataset()
+        code.CodeValue = str(FIRST_CODE + option)
+        code.CodingSchemeDesignator = "DCM"
+        code.CodeMeaning = METHODS[option]
+        codes.append(code)
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.DeidentificationMethod = [METHODS[option] for option in sorted(options)]
+    dataset.DeidentificationMethodCodeSequence = Sequence(codes)
+    dataset.LongitudinalTemporalInformationModified = "MODIFIED"
+
+
+def _treat(dataset: Dataset, removal: _Removal, *, strict: bool = False) -> None:
+    """Treat a data set, and what is nested in it.
+
+    Args:
+        dataset: Changed in place.
+        removal: Goes on.
+        strict: Whether no text at all may stay, as in what the profile replaces by a dummy.
     """
-    raw = bytearray(hmac.digest(secret, b"fedwitness.uid.v1" + uid.encode(), hashlib.sha256)[:16])
-    raw[6] = raw[6] & 0x0F | 0x80
-    raw[8] = raw[8] & 0x3F | 0x80
-    return f"2.25.{UUID(bytes=bytes(raw)).int}"
-
-
-def action_for(tag: BaseTag) -> str | None:
-    """Return the action that the profile's table lays down for a tag, or None.
-
-    One of ``X`` (remove), ``Z`` (empty), ``D`` (replace by a dummy), ``U`` (replace a UID) and
-    ``U*`` (keep the sequence, replace the UIDs in it).
-    """
-    table = _table()
-    exact = table.get(f"{tag:08X}")
-    if exact is not None:
-        return exact
-    # Repeating groups: 50xx curves, 60xx overlays (PS3.5, section 7.6).
-    group = f"{tag.group:04X}"[:2]
-    return table.get(f"{group}xx{tag.element:04X}") or table.get(f"{group}xxxxxx")
-
-
-@cache
-def _table() -> Mapping[str, str]:
-    with PROFILE.open(encoding="ascii", newline="") as file:
-        return {row["tag"]: row["action"].split("/")[-1] for row in csv.DictReader(file)}
-
-
-def _treat(dataset: Dataset, secret: bytes, counts: Counter[str], words: set[str]) -> None:
+    removed = _unsafe_private(dataset)
+    times = _times_of_dates(dataset)
     for element in list(dataset):
-        action = _action(element)
+        action = "private" if element.tag in removed else _action(element, strict=strict)
         if action is None or action == "U*":
             for item in _items(element):
-                _treat(item, secret, counts, words)
+                _treat(item, removal, strict=strict)
             continue
-        words.update(_identity_words(element))
-        counts[action] += 1
-        _apply(dataset, element, action, secret)
+        _learn(element, removal)
+        removal.counts["C" if action in {"shift", "words", "items"} else action] += 1
+        if action == "shift":
+            _shift(dataset, element, removal.shift, times)
+        else:
+            _apply(dataset, element, action, removal)
+    _treat_local_codes(dataset)
 
 
-def _action(element: DataElement) -> str | None:
-    if element.tag.is_private:
-        return "private"
-    listed = action_for(element.tag)
+def _action(element: DataElement, *, strict: bool) -> str | None:
+    tag, kind = element.tag, str(element.VR)
+    if tag.is_private:
+        return None  # a safe one
+    if tag.group & 0xFF00 in _GRAPHIC_GROUPS:
+        return "X"  # the whole plane: what would be left of it says nothing
+    if is_shifted(tag, kind):
+        return "shift"
+    if is_structure(tag):
+        return "items"
+    if strict and kind in _TELLING | _TEXT and dictionary_has_tag(tag):
+        return "D"
+    if is_description(tag, kind) and not strict:
+        return "words"
+    listed = action_for(tag)
     if listed is not None:
         return listed
-    if not dictionary_has_tag(element.tag) or element.VR in _TELLING:
+    if tag == _TEXT_VALUE:
+        return "D"
+    if not dictionary_has_tag(tag) or kind in _TELLING:
         return "unlisted"
+    if kind == "UI" and any(not uid.startswith(_STANDARD) for uid in _values(element)):
+        return "U"
     return None
 
 
-def _apply(dataset: Dataset, element: DataElement, action: str, secret: bytes) -> None:
+def _apply(dataset: Dataset, element: DataElement, action: str, removal: _Removal) -> None:
     if element.VR == "UI" and action in {"U", "D"}:
-        element.value = _replaced_uids(element.value, secret)
+        element.value = _replaced_uids(element, removal.pseudonyms)
+    elif action == "words":
+        _clean_words(dataset, element)
+    elif action == "items" or (action == "D" and element.VR == "SQ"):
+        for item in _items(element):
+            _treat(item, removal, strict=action == "D" or not is_structure_of_report(element.tag))
     elif action == "D":
         element.value = _dummy(element)
     elif action == "Z":
@@ -253,46 +270,186 @@ def _apply(dataset: Dataset, element: DataElement, action: str, secret: bytes) -
         del dataset[element.tag]
 
 
-def _replaced_uids(value: object, secret: bytes) -> object:
-    if isinstance(value, MultiValue):
-        return [replaced_uid(str(uid), secret) for uid in value]
-    return replaced_uid(str(value), secret) if value else value
+def is_structure_of_report(tag: BaseTag) -> bool:
+    """Tell whether a sequence holds a report's items, whose coded terms stay."""
+    return tag in {Tag("ContentSequence"), Tag("AcquisitionContextSequence")}
+
+
+def _shift(
+    dataset: Dataset, element: DataElement, shift: timedelta, times: Mapping[str, str]
+) -> None:
+    written = _values(element)
+    if element.VR == "DA":
+        moved = [shifted_date(one, shift, times.get(element.keyword, "")) for one in written]
+    elif element.VR == "TM":
+        moved = [shifted_time(one, shift) for one in written]
+    else:
+        moved = [shifted_moment(one, shift) for one in written]
+    kept = [one for one in moved if one]
+    if kept and len(kept) == len(written):
+        element.value = kept if len(kept) > 1 else kept[0]
+    elif action_for(element.tag) == "D" and written:
+        element.value = _DUMMIES[str(element.VR)]
+    elif action_for(element.tag) in {"Z", "D"}:
+        element.value = None
+    else:
+        del dataset[element.tag]
+
+
+def _times_of_dates(dataset: Dataset) -> Mapping[str, str]:
+    """Find the time that stands beside each date, such as SeriesTime beside SeriesDate."""
+    times = {}
+    for element in dataset:
+        if element.VR == "DA" and element.keyword.endswith("Date"):
+            time = dataset.get(element.keyword.removesuffix("Date") + "Time")
+            if isinstance(time, str):
+                times[element.keyword] = time
+    return times
+
+
+def _clean_words(dataset: Dataset, element: DataElement) -> None:
+    """Leave of a description the words of images, and short numbers."""
+    known = descriptors()
+    kept = [
+        " ".join(
+            word
+            for word in _LABEL.findall(value)
+            if word.casefold() in known or (word.isdigit() and len(word) <= _LONGEST_NUMBER)
+        )
+        for value in _values(element)
+    ]
+    if any(kept):
+        element.value = kept if len(kept) > 1 else kept[0]
+    elif action_for(element.tag) == "D" and element.value:
+        element.value = _DUMMIES[str(element.VR)]
+    elif action_for(element.tag) in {"Z", "D"}:
+        element.value = None
+    else:
+        del dataset[element.tag]
+
+
+def _replaced_uids(element: DataElement, pseudonyms: Pseudonyms) -> object:
+    replaced = [
+        uid if uid.startswith(_STANDARD) else pseudonyms.uid(uid) for uid in _values(element)
+    ]
+    return replaced if len(replaced) > 1 else "".join(replaced)
 
 
 def _dummy(element: DataElement) -> object:
-    if element.VR == "SQ":
-        return Sequence([Dataset()])
-    if element.VR not in _DUMMIES:
-        raise InvalidInputError(
-            f"{element.tag}: there is no dummy for a value of kind {element.VR}"
-        )
-    return _DUMMIES[element.VR]
+    kind = str(element.VR)
+    if kind not in _DUMMIES:
+        raise InvalidInputError(f"{element.tag}: there is no dummy for a value of kind {kind}")
+    return _DUMMIES[kind]
 
 
-def _identity_words(element: DataElement) -> Iterator[str]:
-    """Give the words of four characters or more by which an element that goes names somebody."""
+def _treat_local_codes(dataset: Dataset) -> None:
+    """Clean the meaning of a code of somebody's own (PS3.3, section 8.2): it is free text."""
+    scheme = str(dataset.get("CodingSchemeDesignator") or "")
+    if scheme.startswith("99") or scheme == "L":
+        meaning = str(dataset.get("CodeMeaning") or "")
+        words = [word for word in _LABEL.findall(meaning) if word.casefold() in descriptors()]
+        dataset.CodeMeaning = " ".join(words) or _ANONYMIZED
+
+
+def _unsafe_private(dataset: Dataset) -> frozenset[BaseTag]:
+    """Find the private attributes that go, and the names of the blocks that hold nothing else."""
+    private = [element for element in dataset if element.tag.is_private]
+    creators = {
+        (element.tag.group, element.tag.element): str(element.value).strip()
+        for element in private
+        if 0x10 <= element.tag.element <= 0xFF  # noqa: PLR2004 - PS3.5, section 7.8.1
+    }
+    kept: set[BaseTag] = set()
+    for element in private:
+        block = (element.tag.group, element.tag.element >> 8)
+        kind = safe_private_kind(creators.get(block, ""), element.tag)
+        if kind is not None and kind == element.VR and _holds_kind(element, kind):
+            kept |= {element.tag, Tag(*block)}
+    return frozenset(element.tag for element in private if element.tag not in kept)
+
+
+def _holds_kind(element: DataElement, kind: str) -> bool:
+    if kind == "CS":
+        return all(value.strip() in _FIXED_TERMS for value in _values(element))
+    if kind in _NUMBERS:
+        return all(_DECIMAL.fullmatch(value.strip()) for value in _values(element))
+    return kind in {"FD", "FL", "SL", "SS"}
+
+
+def _learn(element: DataElement, removal: _Removal) -> None:
+    """Remember the words by which an element that goes names somebody."""
     for item in _items(element):
         for inner in item:
-            yield from _identity_words(inner)
-    if element.VR == "PN" or element.keyword in _NAMING:
-        for word in _WORD.findall(str(element.value)):
-            if len(word) >= _LEAST_WORD:
-                yield word.casefold()
+            _learn(inner, removal)
+    if element.VR == "PN":
+        for value in _values(element):
+            # Prefix and suffix are no names: "Mr" would match the modality.
+            parts = [part for group in value.split("=") for part in group.split("^")[:3]]
+            for word in _words(" ".join(parts)):
+                least = _LEAST_NAME if word.isascii() else _LEAST_FOREIGN_NAME
+                if len(word) >= _LEAST_WORD:
+                    removal.words.add(word)
+                elif len(word) >= least:
+                    removal.names.add(word)
+    elif element.keyword in _NAMING:
+        for value in _values(element):
+            removal.words |= {word for word in _words(value) if len(word) >= _LEAST_WORD}
+            joined = "".join(_words(value))
+            if len(joined) >= _LEAST_PART or any(
+                char.isdigit() for char in joined[_LEAST_WORD - 1 :]
+            ):
+                removal.words.add(joined)
+    elif element.VR in {"DA", "DT"}:
+        for value in _values(element):
+            removal.words |= spellings(value)
+    removal.words -= _MANY_SHARE
+    removal.names -= _MANY_SHARE
 
 
-def _remove_echoes(dataset: Dataset, words: frozenset[str], counts: Counter[str]) -> None:
+def _remove_echoes(dataset: Dataset, removal: _Removal) -> None:
     for element in list(dataset):
         for item in _items(element):
-            _remove_echoes(item, words, counts)
-        if (
-            element.VR not in _WORDED
-            or element.tag.group == _PIXEL_GROUP
-            or action_for(element.tag)
-        ):
+            _remove_echoes(item, removal)
+        kind = str(element.VR)
+        if kind not in _WORDED or (element.tag.group == _PIXEL_GROUP and kind not in _TEXT):
             continue
-        if any(word.casefold() in words for word in _WORD.findall(str(element.value))):
-            counts["echo"] += 1
-            del dataset[element.tag]
+        if _echoes(_values(element), kind, removal):
+            removal.counts["echo"] += 1
+            if element.tag.is_private:
+                del dataset[element.tag]
+            elif kind in _NUMBERS:
+                element.value = None
+            else:
+                element.value = _ANONYMIZED
+
+
+def _echoes(values: list[str], kind: str, removal: _Removal) -> bool:
+    for value in values:
+        words = _words(value)
+        joined = "".join(words)
+        if removal.words.intersection(words) or joined in removal.words:
+            return True
+        if kind in _TEXT and removal.names.intersection(words):
+            return True
+        if kind not in _NUMBERS and any(
+            len(word) >= _LEAST_PART and word in joined for word in removal.words
+        ):
+            return True
+    return False
+
+
+def _words(text: str) -> list[str]:
+    """Cut a text into words, without regard to case and accents."""
+    bare = unicodedata.normalize("NFKD", text)
+    bare = "".join(char for char in bare if not unicodedata.combining(char))
+    return [word.casefold() for word in _WORD.findall(bare)]
+
+
+def _values(element: DataElement) -> list[str]:
+    value = element.value
+    if isinstance(value, (MultiValue, list, tuple)):
+        return [str(one) for one in value if one is not None]
+    return [] if value is None or value == "" else [str(value)]
 
 
 def _items(element: DataElement) -> Iterator[Dataset]:
@@ -300,71 +457,23 @@ def _items(element: DataElement) -> Iterator[Dataset]:
         yield from element.value
 
 
-def _write_meta(dataset: FileDataset, secret: bytes) -> None:
-    """Write file meta information with nothing of the old one but the form of the bytes."""
+def _write_meta(dataset: FileDataset, removal: _Removal) -> None:
+    """Write file meta information and preamble with nothing of the old ones but the kind."""
     old = dataset.file_meta
+    kind = dataset.get("SOPClassUID") or old.get("MediaStorageSOPClassUID")
+    if not kind:
+        raise InvalidInputError("expected an instance of some kind, found no SOP Class UID")
+    instance = dataset.get("SOPInstanceUID")
+    if not instance:
+        former = str(old.get("MediaStorageSOPInstanceUID") or removal.patient)
+        instance = removal.pseudonyms.uid(former)
+        dataset.SOPInstanceUID = instance
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\0\1"
-    meta.TransferSyntaxUID = old.TransferSyntaxUID
-    meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID") or old.MediaStorageSOPClassUID
-    instance = dataset.get("SOPInstanceUID") or _replaced_uids(
-        old.MediaStorageSOPInstanceUID, secret
-    )
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID = UID(str(kind))
     meta.MediaStorageSOPInstanceUID = UID(str(instance))
     meta.ImplementationClassUID = _IMPLEMENTATION
     dataset.file_meta = meta
     dataset.preamble = b"\0" * 128
-
-
-def _declare(dataset: Dataset) -> None:
-    """Say in the instance what was done to it (PS3.15, E.1.1; PS3.3, C.12.1.1.1 and C.7.1.1)."""
-    code = Dataset()
-    code.CodeValue = "113100"
-    code.CodingSchemeDesignator = "DCM"
-    code.CodeMeaning = _METHOD
-    dataset.PatientIdentityRemoved = "YES"
-    dataset.DeidentificationMethod = _METHOD
-    dataset.DeidentificationMethodCodeSequence = Sequence([code])
-    dataset.LongitudinalTemporalInformationModified = "REMOVED"
-
-
-def _depth(dataset: Dataset, depth: int = 0) -> None:
-    if depth > MAX_DEPTH:
-        raise InvalidInputError(f"expected sequences nested at most {MAX_DEPTH} deep, found more")
-    for element in dataset:
-        for item in _items(element):
-            _depth(item, depth + 1)
-
-
-def _check_secret(secret: bytes) -> None:
-    if len(secret) != SECRET_SIZE:
-        raise InvalidInputError(f"expected a secret of {SECRET_SIZE} bytes, found {len(secret)}")
-
-
-@contextmanager
-def quoting_nothing(path: Path) -> Iterator[None]:
-    """Turn whatever pydicom says about a file into an error that quotes nothing.
-
-    Its warnings, log entries and errors quote values, which may be a patient's name, so none of
-    them is passed on.
-    """
-    log = logging.getLogger("pydicom")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{path}: {error}") from None
-    except OSError:
-        raise
-    except InvalidDicomError:
-        raise InvalidInputError(f"{path}: expected a DICOM file, found something else") from None
-    except Exception as error:  # noqa: BLE001 - on damaged bytes pydicom raises any kind of error
-        raise InvalidInputError(
-            f"{path}: the DICOM file is damaged or of a form that cannot be read "
-            f"({type(error).__name__})"
-        ) from None
-    finally:
-        log.setLevel(level)
+    dataset.SpecificCharacterSet = "ISO_IR 192"

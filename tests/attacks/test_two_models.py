@@ -21,9 +21,9 @@ from chain.cid import Cid, blob_cid
 from chain.digests import content_digest
 from chain.errors import ContractRevertedError, DigestMismatchError, VerificationError
 from chain.types import Purpose, Round
+from node.attestation import attest
 from node.client import RestClient
 from node.dataset import commit_images
-from node.deidentify import report
 from node.hospital import Hospital, Listener, RoundReader, take_part
 from node.images import ImageSet
 from node.training import initial_model, schema_of
@@ -67,7 +67,7 @@ class TwoModels:
             labels=np.array([0, 1]),
             modality="DX",
             sources=("a", "b"),
-            report=report(2, {}),
+            attestation=attest({"images": 2}),
         )
         purposes = frozenset({Purpose.HEALTH_RESEARCH.value})
         dataset = commit_images(folder / "images.npz", name, images, purposes)

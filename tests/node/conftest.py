@@ -13,9 +13,9 @@ from chain.cid import blob_cid
 from chain.digests import content_digest
 from chain.keystore import Identity
 from chain.types import LogPosition, Phase, Round, RoundTerms
+from node.attestation import attest
 from node.client import RestClient
 from node.dataset import commit_images
-from node.deidentify import report
 from node.hospital import Hospital
 from node.images import ImageSet
 from node.training import initial_model, schema_of
@@ -88,7 +88,7 @@ def hospital(tmp_path: Path, identity: Identity, client: RestClient) -> Hospital
         labels=np.array([0, 1, 0, 1, 0, 1]),
         modality="DX",
         sources=tuple("abcdef"),
-        report=report(6, {}),
+        attestation=attest({"images": 6}),
     )
     dataset = commit_images(tmp_path / "chest.npz", "chest", images, frozenset({6}))
     folder = tmp_path / "hospital"

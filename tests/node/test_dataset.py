@@ -10,6 +10,7 @@ from chain.commitments import commit, image_digest
 from chain.errors import InclusionProofError, InvalidInputError
 from chain.merkle import image_leaf, image_leaves, merkle_root, verify_inclusion
 from chain.types import DatasetState, DatasetTerms, DatasetVersion
+from node.attestation import attest
 from node.dataset import (
     CommittedDataset,
     commit_images,
@@ -18,7 +19,6 @@ from node.dataset import (
     prove_image,
     register,
 )
-from node.deidentify import report
 from node.images import ImageSet
 
 HOSPITAL = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -61,7 +61,7 @@ def image_set(n: int = 5, seed: int = 0) -> ImageSet:
         labels=np.arange(n, dtype=np.int64) % 2,
         modality="DX",
         sources=tuple(map(str, range(n))),
-        report=report(n, {"X": 3}),
+        attestation=attest({"images": n}, {"X": 3}),
     )
 
 
@@ -86,7 +86,7 @@ def test_the_terms_say_what_was_committed(committed: CommittedDataset) -> None:
     assert found.merkle_root == merkle_root(image_leaves(committed.commitments))
     assert (found.name, found.images, found.modality, found.profile) == ("chest", 5, "DX", 1)
     assert found.purposes == PURPOSES
-    assert found.attestation == image_set().report.digest()
+    assert found.attestation == image_set().attestation.digest()
     assert found.previous == bytes(32)
 
 

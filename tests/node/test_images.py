@@ -1,21 +1,24 @@
-"""Images come in as they are, and nothing that is no image comes in."""
+"""Images come out of an ingest as they went in, and nothing else comes out."""
 
+import json
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLSLossless, RLELossless
 
+from chain.digests import sha256
 from chain.errors import InvalidInputError
-from node.images import ImageSet, read_dicom, read_npz
+from chain.secret_file import kept_secret
+from node.attestation import read_attestation
+from node.images import ImageSet, read_ingested, read_npz
+from node.ingest import ingest
 
 REAL_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
-SECRET = b"\x07" * 32
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> Path:
@@ -29,7 +32,7 @@ def images(n: int = 4, side: int = 28) -> np.ndarray:
 
 def scan(number: int) -> FileDataset:
     dataset = pydicom.dcmread(REAL_FILES / "MR_small.dcm")
-    dataset.SOPInstanceUID = f"1.2.3.{number}"
+    dataset.SOPInstanceUID = f"1.2.3.4567.{number}"
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.PatientName = "Quixote^Alonso"
     return dataset
@@ -46,46 +49,42 @@ def hospital_folder(folder: Path, *datasets: FileDataset, key: str = "file") -> 
     return folder
 
 
+def read(folder: Path) -> ImageSet:
+    """Take a folder in, and read what came of it."""
+    key = folder.with_suffix(".key")
+    out = folder.with_suffix(".out")
+    ingest(folder, out, key, kept_secret(key))
+    return read_ingested(out, key)
+
+
 def test_a_folder_of_real_files_is_read_with_its_labels(tmp_path: Path) -> None:
-    found = read_dicom(hospital_folder(tmp_path / "in", scan(0), scan(1), scan(2)), SECRET)
+    found = read(hospital_folder(tmp_path / "in", scan(0), scan(1), scan(2)))
     assert found.images.shape == (3, 64, 64)
     assert found.images.dtype == np.float32
     assert found.labels.tolist() == [0, 1, 0]
     assert found.modality == "MR"
-    assert found.report.instances == 3
+    assert found.attestation.counts["taken"] == 3
     assert np.array_equal(found.images[0], scan(0).pixel_array.astype(np.float32))
-
-
-def test_sources_name_instances_by_their_new_uid(tmp_path: Path) -> None:
-    found = read_dicom(hospital_folder(tmp_path / "in", scan(0)), SECRET)
-    assert found.sources[0].startswith("2.25.")
 
 
 def test_labels_may_go_by_instance(tmp_path: Path) -> None:
     folder = hospital_folder(tmp_path / "in", scan(0), scan(1), key="SOPInstanceUID")
-    assert read_dicom(folder, SECRET).labels.tolist() == [0, 1]
+    assert read(folder).labels.tolist() == [0, 1]
 
 
 def test_inverted_images_are_turned_so_that_brighter_is_more(tmp_path: Path) -> None:
     inverted = scan(0)
     inverted.PhotometricInterpretation = "MONOCHROME1"
-    found = read_dicom(hospital_folder(tmp_path / "in", scan(1), inverted), SECRET)
+    found = read(hospital_folder(tmp_path / "in", scan(1), inverted))
     assert np.array_equal(found.images[1], found.images[0].max() - found.images[0])
 
 
-def test_an_image_without_a_label_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_image_without_a_label_is_refused_without_its_name(tmp_path: Path) -> None:
     folder = hospital_folder(tmp_path / "in", scan(0))
-    (folder / "labels.csv").write_text("file,label\n")
-    with pytest.raises(InvalidInputError, match=r"series/0\.dcm: there is no label"):
-        read_dicom(folder, SECRET)
-
-
-def test_a_label_without_an_image_is_refused(tmp_path: Path) -> None:
-    folder = hospital_folder(tmp_path / "in", scan(0))
-    with (folder / "labels.csv").open("a") as table:
-        table.write("series/9.dcm,1\n")
-    with pytest.raises(InvalidInputError, match=r"no image for 'series/9\.dcm'"):
-        read_dicom(folder, SECRET)
+    (folder / "series" / "0.dcm").rename(folder / "series" / "Quixote.dcm")
+    with pytest.raises(InvalidInputError, match=r"there is no label") as refusal:
+        read(folder)
+    assert "Quixote" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -98,93 +97,73 @@ def test_a_label_without_an_image_is_refused(tmp_path: Path) -> None:
         "file,label\nx\n",
         "file,label\nx,1\nx,1\n",
         "file,label\nx,\u0663\n",
+        'file,label\n"x,1\n',
     ],
 )
-def test_a_table_of_labels_in_another_form_is_refused(tmp_path: Path, table: str) -> None:
+def test_a_damaged_table_is_refused(tmp_path: Path, table: str) -> None:
     folder = hospital_folder(tmp_path / "in", scan(0))
     (folder / "labels.csv").write_text(table)
     with pytest.raises(InvalidInputError, match=r"labels\.csv"):
-        read_dicom(folder, SECRET)
-
-
-def test_a_file_that_is_no_dicom_is_refused_by_name(tmp_path: Path) -> None:
-    folder = hospital_folder(tmp_path / "in", scan(0))
-    (folder / "letter.pdf").write_bytes(b"%PDF-1.7" + b"x" * 200)
-    with pytest.raises(InvalidInputError, match=r"letter\.pdf: expected a DICOM file"):
-        read_dicom(folder, SECRET)
-
-
-def test_hidden_files_and_indexes_are_passed_over(tmp_path: Path) -> None:
-    folder = hospital_folder(tmp_path / "in", scan(0))
-    (folder / ".DS_Store").write_bytes(b"x")
-    (folder / "DICOMDIR").write_bytes(b"x")
-    assert len(read_dicom(folder, SECRET).labels) == 1
-
-
-@pytest.mark.parametrize("directory", [False, True])
-def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, directory: bool) -> None:
-    folder = hospital_folder(tmp_path / "in", scan(0))
-    elsewhere = hospital_folder(tmp_path / "elsewhere", scan(1))
-    (folder / "link").symlink_to(elsewhere if directory else elsewhere / "series" / "0.dcm")
-    with pytest.raises(InvalidInputError, match="leads out of the folder"):
-        read_dicom(folder, SECRET)
-
-
-def test_several_frames_are_refused(tmp_path: Path) -> None:
-    dataset = scan(0)
-    dataset.NumberOfFrames = 2
-    with pytest.raises(InvalidInputError, match="expected one frame, found 2"):
-        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
-
-
-def test_colour_is_refused(tmp_path: Path) -> None:
-    dataset = pydicom.dcmread(REAL_FILES / "SC_rgb_small_odd.dcm")
-    with pytest.raises(InvalidInputError, match="expected a grey image, found RGB"):
-        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
-
-
-def test_an_instance_without_pixels_is_refused(tmp_path: Path) -> None:
-    dataset = scan(0)
-    del dataset.PixelData
-    with pytest.raises(InvalidInputError, match="without pixels"):
-        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
-
-
-def test_a_side_beyond_the_bound_is_refused_before_decoding(tmp_path: Path) -> None:
-    dataset = scan(0)
-    dataset.Rows = dataset.Columns = 65_535
-    with pytest.raises(InvalidInputError, match="sides of 1 to 4096 pixels, found 65535"):
-        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
-
-
-def test_truncated_pixels_are_refused(tmp_path: Path) -> None:
-    dataset = scan(0)
-    dataset.PixelData = dataset.PixelData[:100]
-    with pytest.raises(InvalidInputError, match=r"0\.dcm: .*damaged"):
-        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
-
-
-def test_a_transfer_syntax_without_a_decoder_is_refused_with_advice(tmp_path: Path) -> None:
-    dataset = scan(0)
-    dataset.PixelData = encapsulate([b"\0" * 64])
-    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
-    with pytest.raises(InvalidInputError, match=r"no decoder for JPEG-LS.*export"):
-        read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
-
-
-def test_a_compression_with_a_decoder_is_read(tmp_path: Path) -> None:
-    dataset = pydicom.dcmread(REAL_FILES / "MR_small_RLE.dcm")
-    assert dataset.file_meta.TransferSyntaxUID == RLELossless
-    found = read_dicom(hospital_folder(tmp_path / "in", dataset), SECRET)
-    assert np.array_equal(found.images[0], scan(0).pixel_array.astype(np.float32))
+        read(folder)
 
 
 def test_two_sizes_in_one_folder_are_refused(tmp_path: Path) -> None:
     small = scan(1)
     small.Rows = small.Columns = 32
     small.PixelData = scan(1).pixel_array[:32, :32].tobytes()
-    with pytest.raises(InvalidInputError, match="one modality and size"):
-        read_dicom(hospital_folder(tmp_path / "in", scan(0), small), SECRET)
+    with pytest.raises(InvalidInputError, match="one modality, size"):
+        read(hospital_folder(tmp_path / "in", scan(0), small))
+
+
+def test_a_file_that_was_changed_after_the_ingest_is_refused(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    read(folder)
+    out, key = folder.with_suffix(".out"), folder.with_suffix(".key")
+    (changed,) = (out / "files").rglob("*.dcm")
+    changed.write_bytes(changed.read_bytes().replace(b"FW", b"QX"))
+    with pytest.raises(InvalidInputError, match="expected the file that the ingest wrote"):
+        read_ingested(out, key)
+
+
+def test_a_list_that_was_changed_after_the_ingest_is_refused(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    read(folder)
+    out, key = folder.with_suffix(".out"), folder.with_suffix(".key")
+    listed = out / "files.jsonl"
+    listed.write_bytes(listed.read_bytes().replace(b'"label":0', b'"label":1'))
+    with pytest.raises(InvalidInputError, match="list of files that is attested"):
+        read_ingested(out, key)
+
+
+def test_identity_in_the_output_is_refused_even_where_everything_is_listed(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    read(folder)
+    out, key = folder.with_suffix(".out"), folder.with_suffix(".key")
+    (changed,) = (out / "files").rglob("*.dcm")
+    leaking = pydicom.dcmread(changed)
+    leaking.SeriesDescription = "for QUIXOTE"
+    leaking.save_as(changed)
+    listed = (out / "files.jsonl").read_text().splitlines()
+    told = json.loads(listed[-1])
+    told["files"][f"files/{changed.parent.name}/{changed.name}"] = sha256(
+        changed.read_bytes()
+    ).hex()
+    listed[-1] = json.dumps(told)
+    (out / "files.jsonl").write_text("\n".join(listed) + "\n")
+    attested = read_attestation((out / "attestation.json").read_bytes())
+    forged = replace(attested, output=sha256((out / "files.jsonl").read_bytes()))
+    (out / "attestation.json").write_bytes(forged.to_bytes())
+    with pytest.raises(InvalidInputError, match="leak scan found identity") as refusal:
+        read_ingested(out, key)
+    assert "QUIXOTE" not in str(refusal.value)
+
+
+def test_an_output_is_not_read_without_its_journal(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    read(folder)
+    other = tmp_path / "other.key"
+    with pytest.raises(InvalidInputError, match="expected the journal"):
+        read_ingested(folder.with_suffix(".out"), other)
 
 
 def test_an_archive_is_read_part_by_part(tmp_path: Path) -> None:
@@ -211,9 +190,8 @@ def test_an_archive_is_read_part_by_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pixels", "labels", "told"),
     [
-        (np.zeros((2, 28, 28, 3), np.uint8), np.zeros(2, np.uint8), "grey images"),
         (np.zeros((2, 28, 5000), np.uint8), np.zeros(2, np.uint8), "sides of 1 to 4096"),
-        (np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8), "grey images"),
+        (np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8), "images of shape"),
         (np.zeros((2, 28, 28), np.uint8), np.zeros(3, np.uint8), "one whole number as label"),
         (np.zeros((2, 28, 28), np.uint8), np.zeros(2), "one whole number as label"),
         (np.zeros((2, 28, 28), np.uint8), np.array([0, -1]), "labels from 0"),
@@ -265,7 +243,7 @@ def test_a_zip_bomb_is_refused_by_its_directory(tmp_path: Path) -> None:
 
 def test_an_archive_with_anything_else_in_it_is_refused(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz", train_images=images(), secrets=images())
-    with pytest.raises(InvalidInputError, match=r"secrets\.npy"):
+    with pytest.raises(InvalidInputError, match="each at most once"):
         read_npz(path, "train")
 
 
@@ -287,5 +265,5 @@ def test_flipped_bytes_in_an_archive_are_noticed(tmp_path: Path) -> None:
 
 
 def test_a_missing_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"found neither"):
+    with pytest.raises(InvalidInputError, match=r"found none"):
         read_npz(tmp_path / "nothing", "train")
