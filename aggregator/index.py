@@ -334,13 +334,25 @@ def _build(
 ) -> None:
     tables.Table.metadata.drop_all(connection)
     _create_tables(connection, reader)
+    # Sorted once in the end, SQL indexes take half the time that keeping them sorted takes.
+    later = [
+        index
+        for table in tables.Table.metadata.sorted_tables
+        for index in sorted(table.indexes, key=lambda one: str(one.name))
+        if index.name not in tables.NEEDED_TO_WRITE
+    ]
+    for index in later:
+        index.drop(connection)
     writing = Writing(connection)
     for first in range(reader.deployed_at, newest + 1, CHUNK):
         last = min(first + CHUNK - 1, newest)
         _apply_blocks(writing, reader, first, last)
         progress(last, newest)
-    # So that the database knows at once by which of its SQL indexes a question is answered.
-    writing.flush().exec_driver_sql("ANALYZE")
+    writing.flush()
+    for index in later:
+        index.create(connection)
+    # So that the database knows at once by which of them a question is answered.
+    connection.exec_driver_sql("ANALYZE")
 
 
 def _apply_blocks(writing: Writing, reader: EventSource, first: int, last: int) -> None:

@@ -17,6 +17,9 @@ from sqlalchemy.types import TypeDecorator
 # Raised with every change of these tables: an index of another version is built anew.
 SCHEMA_VERSION = 2
 
+# The SQL indexes, beside the primary keys, without which events could not be written fast.
+NEEDED_TO_WRITE = ("rounds_by_model",)
+
 _DIGITS = 20  # of 2^64 - 1
 _BYTEWISE = "C"  # PostgreSQL's name for the order of bytes, which is SQLite's order
 
@@ -283,7 +286,7 @@ class RoundRow(Positioned, Table):
         Index("rounds_of_task", "task", "number"),
         Index("rounds_by_phase", "phase", "number"),
         Index("rounds_of_task_by_phase", "task", "phase", "number"),
-        Index("rounds_by_model", "model", "number"),
+        Index(*NEEDED_TO_WRITE, "model", "number"),
     )
 
 

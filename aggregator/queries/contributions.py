@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, select, tuple_
+from sqlalchemy import ColumnElement, Row, select
 from sqlalchemy.orm import Session
 
 from aggregator.queries.entries import Contribution, DatasetUse, VerdictEntry
@@ -48,10 +48,14 @@ def _page(
         # Bounded by the round first, so that the database can go right to it.
         statement = statement.where(number <= last, (number < last) | (hospital > address))
     places = [tuple(row) for row in session.execute(statement.limit(checked_limit(limit) + 1))]
+    numbers = sorted({place[0] for place in places})
+    hospitals = sorted({place[1] for place in places})
     found = {
         (one.round, one.hospital): one
         for one in _contributions(
-            session, lambda row_type: tuple_(row_type.round, row_type.hospital).in_(places)
+            session,
+            # Not by pairs, for which SQLite walks through the whole table.
+            lambda row_type: row_type.round.in_(numbers) & row_type.hospital.in_(hospitals),
         )
     }
     entries = [found[place] for place in places if place in found]

@@ -8,7 +8,7 @@ together are a forest, and nothing here walks further through it than its answer
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, func, select
+from sqlalchemy import Row, and_, select
 from sqlalchemy.orm import Session
 
 from aggregator.queries import contributions
@@ -172,21 +172,19 @@ def _touched(session: Session, version: bytes) -> tuple[TouchedTask, ...]:
 def _first_uses(session: Session, version: bytes) -> Iterator[tuple[str, int]]:
     """Find in each task the first final round that kept an update trained on a version."""
     used = RecordDatasetRow
-    of_version = used.version == version
-    task = session.scalar(select(func.min(used.task)).where(of_version))
-    while task is not None:
-        is_final = and_(RoundRow.number == used.round, RoundRow.phase == Phase.FINAL.value)
-        first = session.scalar(
-            select(used.round)
-            .join(RoundRow, is_final)
-            .join(VerdictRow, _IS_KEPT)
-            .where(of_version, used.task == task)
-            .order_by(used.round)
-            .limit(1)
-        )
-        if first is not None:
-            yield task, first
-        task = session.scalar(select(func.min(used.task)).where(of_version, used.task > task))
+    is_final = and_(RoundRow.number == used.round, RoundRow.phase == Phase.FINAL.value)
+    first = (
+        select(used.round)
+        .join(RoundRow, is_final)
+        .join(VerdictRow, _IS_KEPT)
+        .where(used.version == version, used.task == TaskRow.task)
+        .order_by(used.round)
+        .limit(1)
+        .scalar_subquery()
+    )
+    for task, number in session.execute(select(TaskRow.task, first)):
+        if number is not None:
+            yield task, number
 
 
 def _starts(session: Session) -> dict[str, list[tuple[str, int, int]]]:
@@ -245,7 +243,7 @@ def _descendant_page(
                 .order_by(RoundRow.number.desc())
                 .limit(wanted - len(rows))
             )
-    trained = _trained(session, version, [row.number for row in rows])
+    trained = _trained(session, version, rows)
     entries = [_descendant(row, row.number in trained) for row in rows]
     return page_of(entries, limit, lambda entry: (entry.task, entry.round))
 
@@ -255,12 +253,16 @@ def _descendant(row: Row[Any], trained: bool) -> Descendant:
     return Descendant(row.task, row.number, row.model, row.model_blob, trained, row.ended_at, ended)
 
 
-def _trained(session: Session, version: bytes, numbers: Sequence[int]) -> set[int]:
+def _trained(session: Session, version: bytes, rows: Sequence[Row[Any]]) -> set[int]:
     """Find those of some final rounds that kept an update trained on a version."""
     used = RecordDatasetRow
-    rows = session.scalars(
+    found = session.scalars(
         select(used.round)
         .join(VerdictRow, _IS_KEPT)
-        .where(used.version == version, used.round.in_(numbers))
+        .where(
+            used.version == version,
+            used.task.in_(sorted({row.task for row in rows})),
+            used.round.in_([row.number for row in rows]),
+        )
     )
-    return set(rows)
+    return set(found)
