@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from audit.container import MAGIC, opened
 from chain.addresses import read_address
 from chain.canonical import canonical_json, parse_json
 from chain.errors import InvalidInputError
@@ -71,15 +72,19 @@ class HeadJournal:
 
 
 def read_heads(path: Path, chain_id: int, ledger: str) -> tuple[SeenHead, ...]:
-    """Read the heads of a ledger that another party kept: from its journal.
+    """Read the heads of a ledger that another party kept: from its journal, or from a bundle.
 
     Signatures are not checked here but by `check_heads`.
 
     Raises:
+        BundleError: If the file begins as a bundle and is none.
         InvalidInputError: If the file is no journal, or holds no head of this ledger.
         OSError: If it cannot be read.
     """
-    heads = tuple(_read_journal(path, chain_id, ledger))
+    with path.open("rb") as file:
+        is_bundle = file.read(len(MAGIC)) == MAGIC
+    read = _read_bundle if is_bundle else _read_journal
+    heads = tuple(read(path, chain_id, ledger))
     if not heads:
         message = f"{path}: expected heads of the ledger {ledger} on chain {chain_id}, found none"
         raise InvalidInputError(message)
@@ -89,6 +94,12 @@ def read_heads(path: Path, chain_id: int, ledger: str) -> tuple[SeenHead, ...]:
 def head_of(one: SeenHead) -> LedgerHead:
     """Give the head itself, whoever signed it."""
     return one.head if isinstance(one, CosignedHead) else one
+
+
+def _read_bundle(path: Path, chain_id: int, ledger: str) -> Iterator[SeenHead]:
+    with opened(path) as bundle:
+        if (bundle.header.chain_id, bundle.header.ledger) == (chain_id, ledger):
+            yield from bundle.header.cosignatures
 
 
 def _read_journal(path: Path, chain_id: int, ledger: str) -> Iterator[SeenHead]:

@@ -37,8 +37,8 @@ Database = Annotated[
 Heads = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Heads that another party has seen, which the chain must have: its heads.jsonl. "
-        "Can be given more than once.",
+        help="Heads that another party has seen, which the chain must have: its heads.jsonl, or a "
+        "bundle. Can be given more than once.",
         exists=True,
         dir_okay=False,
         show_default=False,

@@ -8,10 +8,12 @@ import pytest
 from audit.bundle import BundleReport, verify_bundle
 from audit.bundling import build_bundle
 from audit.container import Mode
+from audit.heads import check_heads
+from audit.journal import read_heads
 from audit.replay import replay_disclosed
 from chain.cid import Cid
 from chain.envelope import EnvelopeContext, seal
-from chain.errors import BlobUnavailableError, InvalidInputError, UncosignedError
+from chain.errors import BlobUnavailableError, BundleError, InvalidInputError, UncosignedError
 from chain.signing import sign_head
 from chain.tensors import tensor_bytes
 from chain.types import CosignedHead, Reason
@@ -201,3 +203,21 @@ def test_nothing_is_written_where_a_blob_is_lost_or_the_model_unknown(
     with pytest.raises(InvalidInputError, match="no round made it"):
         build_bundle(reader, None, digest("unknown"), tmp_path / "full")
     assert not (tmp_path / "full").exists()
+
+
+def test_a_bundle_tells_an_audit_which_head_the_chain_had(
+    training: Training, tmp_path: Path
+) -> None:
+    training.finish(training.open_round())
+    bundle_of(training, 1, tmp_path / "light")
+    reader = CosignedReader(training.federation)
+    place = (reader.chain_id, reader.address)
+    heads = read_heads(tmp_path / "light", *place)
+    assert set(heads) == set(reader.cosignatures(1))
+    assert not check_heads(reader, heads)
+    assert check_heads(reader, [replace(reader.head_of_final(1), hash=digest("another block"))])
+    with pytest.raises(InvalidInputError, match="found none"):
+        read_heads(tmp_path / "light", 1, reader.address)
+    (tmp_path / "light").write_bytes((tmp_path / "light").read_bytes()[:-1])
+    with pytest.raises(BundleError):
+        read_heads(tmp_path / "light", *place)
