@@ -13,6 +13,7 @@ import pytest
 
 from audit.bundle import Trust, verify_bundle
 from audit.verify import TITLES
+from chain.cid import Cid
 from chain.errors import BundleError
 from tests.aggregator.training import Training
 from tests.audit.bundles import bundle_of, model_of
@@ -72,6 +73,36 @@ def test_a_real_bundle_passes_in_the_browser_as_in_python(bundle: Path, training
     assert report["trust"]["signers"] == list(told.signers)
 
 
+def test_a_full_bundle_passes_in_the_browser_as_in_python(
+    training: Training, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        training.finish(training.open_round())
+    path = bundle_of(training, 2, tmp_path / "full.bundle", full=True, key="auditor").path
+    (report,) = in_the_browsers_words([path])
+    assert report["findings"] == []
+    told = verify_bundle(path, workdir=tmp_path / "work")
+    ran = {step.number for step in told.audit.steps if step.ok}
+    assert {check["number"] for check in report["checks"]} == ran == {*range(1, 9), 11, 12, 13}
+    assert all(TITLES[check["number"]] == check["title"] for check in report["checks"])
+
+
+@pytest.mark.parametrize("kind", ["model", "envelope"])
+def test_an_exchanged_blob_is_found_in_the_browser_as_in_python(
+    training: Training, tmp_path: Path, kind: str
+) -> None:
+    training.finish(training.open_round())
+    path = bundle_of(training, 1, tmp_path / "full.bundle", full=True).path
+    proposal = training.federation.reader.round(1).proposal
+    assert proposal is not None
+    records = training.federation.reader.records(1)
+    blob = proposal.model_blob if kind == "model" else records[0].record.blob
+    path.write_bytes(exchanged(path.read_bytes(), f"blob/{Cid.from_blob_digest(blob)}"))
+    (report,) = in_the_browsers_words([path])
+    told = verify_bundle(path, workdir=tmp_path / "work")
+    assert failed(report) == {one.step for one in told.audit.findings} == {7}
+
+
 def test_a_witness_who_did_not_sign_is_missed_in_the_browser_as_in_python(
     bundle: Path, training: Training
 ) -> None:
@@ -104,6 +135,27 @@ def test_browser_and_python_blame_the_same_step_for_a_flipped_bit(
         assert failed(report) == {one.step for one in told.audit.findings} == {13}, file.name
 
 
+def exchanged(content: bytes, name: str) -> bytes:
+    """Flip a bit of a part, and make all checksums anew."""
+    start = 12 + int.from_bytes(content[8:12], "big")
+    header = json.loads(content[12:start])
+    parts = bytearray(content[start:-32])
+    place = 0
+    for part in header["parts"]:
+        if part["name"] == name:
+            parts[place] ^= 1
+            own = parts[place : place + int(part["size"])]
+            part["sha256"] = hashlib.sha256(own).hexdigest()
+        place += int(part["size"])
+    return sealed(content[:8], header, parts)
+
+
+def sealed(magic: bytes, header: dict[str, Any], parts: bytes) -> bytes:
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    before = magic + len(text).to_bytes(4, "big") + text + parts
+    return before + hashlib.sha256(before).digest()
+
+
 def flipped(content: bytes, draw: random.Random) -> bytes:
     """Flip a bit of the ledger, and make all checksums anew."""
     size = int.from_bytes(content[8:12], "big")
@@ -112,6 +164,4 @@ def flipped(content: bytes, draw: random.Random) -> bytes:
     parts[draw.randrange(len(parts))] ^= 1 << draw.randrange(8)
     header = json.loads(content[12:start])
     header["parts"][0]["sha256"] = hashlib.sha256(parts).hexdigest()
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    before = content[:8] + len(text).to_bytes(4, "big") + text + parts
-    return before + hashlib.sha256(before).digest()
+    return sealed(content[:8], header, parts)

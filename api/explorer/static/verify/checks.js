@@ -13,6 +13,7 @@ import {
   signedDigest,
   toldSignature,
 } from "./eip712.js";
+import { BLOBS, MODELS, TITLES as HOLDINGS, verifyHoldings } from "./holdings.js";
 import { readLedger } from "./ledger.js";
 import { Malformed } from "./malformed.js";
 import { verdictsRoot } from "./merkle.js";
@@ -64,7 +65,7 @@ export const TITLES = new Map([
  *
  * @typedef {object} Report
  * @property {boolean} ok Whether all steps were run and nothing was found.
- * @property {Check[]} checks In the order of `TITLES`.
+ * @property {Check[]} checks In the order of `TITLES`; a full bundle's blobs behind them.
  * @property {Finding[]} findings
  * @property {object | null} trust Whose word the answer rests on: see `trustOf`.
  * @property {object | null} model The model: `digest`, `blob`, `round`, `task`.
@@ -81,6 +82,7 @@ export const TITLES = new Map([
  * (13) Headers, receipts and logs lead to that head, and none is left out.
  * (1) to (6) What the ledger says of each of the task's rounds up to the model's: see
  *      `audit/verify.py`.
+ * (7), (8) In a full bundle, the blobs that these rounds stand on: see `holdings.js`.
  *
  * Steps whose ground has failed are not run: events that nobody vouches for say nothing.
  *
@@ -95,6 +97,7 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   /** @type {Map<number, string>} */
   const told = new Map();
   const report = { trust: null, model: null, rounds: [], versions: [] };
+  const titles = new Map(TITLES);
   const attempt = (step, message, run) => {
     progress(step, 0, 1);
     try {
@@ -114,7 +117,7 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
     told.set(BUNDLE, `${file.length} bytes, ${parts}, their SHA-256 and canonical header`);
     return read;
   });
-  if (bundle === undefined) return summed(report, findings, told);
+  if (bundle === undefined) return summed(report, findings, told, titles);
   findings.push(...verifyPlace(bundle, known));
 
   // (13) The events, which tell who the round's witnesses are: so before (12).
@@ -140,7 +143,8 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   if (round !== undefined) told.set(HEAD, toldHead(bundle, round, signers));
   progress(HEAD, 1, 1);
   report.trust = trustOf(bundle, round, signers, known);
-  if (findings.length > 0 || round === undefined) return summed(report, findings, told);
+  if (bundle.mode === "full") HOLDINGS.forEach((title, number) => titles.set(number, title));
+  if (findings.length > 0 || round === undefined) return summed(report, findings, told, titles);
 
   // (1) to (6) The task's rounds up to the model's; a later one may begin in the same block.
   const rounds = [...federation.rounds.values()].filter(
@@ -148,6 +152,14 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   );
   findings.push(...verifyTask(bundle, rounds, progress));
   tellTask(rounds, told);
+
+  // (7), (8) What they stand on.
+  if (bundle.mode === "full") {
+    const count = (done, total) => progress(BLOBS, done, total);
+    findings.push(...verifyHoldings(bundle, rounds, finding, count));
+    told.set(BLOBS, "models and sealed updates cut into blocks and hashed; no key is looked at");
+    told.set(MODELS, "SHA-256 of each model's file; its tensors are not looked at");
+  }
   report.model = {
     digest: bundle.model,
     blob: round.proposal.modelBlob,
@@ -156,7 +168,7 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   };
   report.rounds = rounds.map(shortRound);
   report.versions = usedVersions(federation, rounds);
-  return summed(report, findings, told);
+  return summed(report, findings, told, titles);
 }
 
 /** Hold the header against what the reader asked for and knows (parts of steps 11 and 12). */
@@ -507,9 +519,9 @@ function usedVersions({ versions, names }, rounds) {
   }));
 }
 
-function summed(report, findings, told) {
+function summed(report, findings, told, titles) {
   const failed = new Set(findings.map(({ step }) => step));
-  const checks = [...TITLES].map(([number, title]) => {
+  const checks = [...titles].map(([number, title]) => {
     const own = findings.filter(({ step }) => step === number);
     const isRun = told.has(number) || failed.has(number);
     return {
