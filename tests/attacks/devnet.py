@@ -64,7 +64,7 @@ class Devnet:
             round_.record(round_.send(name, update, examples=EXAMPLES[name]))
         return round_
 
-    def disputed(self, number: int, proposal: int = 1) -> TracedDispute:
+    def disputed(self, number: int, proposal: int) -> TracedDispute:
         """Wait until a proposal is disputed, and read why."""
 
         def found() -> bool:

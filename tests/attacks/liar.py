@@ -57,9 +57,13 @@ class Liar:
         blob = self.round.blobs.put(path).digest
         return Claim(content_digest(path), blob, verdicts or self.truth.verdicts)
 
-    def propose(self, claim: Claim) -> None:
+    def propose(self, claim: Claim) -> int:
+        """Propose it, and return the proposal's number."""
         ledger = self.round.federation.ledgers["aggregator"]
         ledger.propose(self.round.number, claim.model, claim.blob, claim.verdicts)
+        proposal = ledger.round(self.round.number).proposal
+        assert proposal is not None
+        return proposal.number
 
     def edited(self, hospital: str, **changes: Any) -> tuple[Verdict, ...]:
         """The true verdicts, but for something in that on one hospital."""

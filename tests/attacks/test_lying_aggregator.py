@@ -7,6 +7,7 @@ code and proposes something else. Where the ledger itself refuses a lie, that is
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -136,24 +137,48 @@ LIES: dict[str, Lie] = {
 }
 
 
+Liars = Callable[[str], Liar]
+
+
+@pytest.fixture(scope="module")
+def liars(devnet: Devnet) -> Liars:
+    """One round for each pipeline, in which every lie is followed by the next one."""
+
+    @cache
+    def liar(pipeline: str) -> Liar:
+        return Liar.of(devnet.collected(f"lies under {digest(pipeline).hex()[:8]}", rule=pipeline))
+
+    return liar
+
+
 @pytest.mark.parametrize("lie", LIES)
-def test_it_is_disputed_and_has_to_tell_the_truth_when_it(devnet: Devnet, lie: str) -> None:
-    told = LIES[lie]
-    round_ = devnet.collected(lie, rule=told.pipeline)
-    liar = Liar.of(round_)
-    claim = told.claim(liar)
+def test_it_is_disputed_when_it(devnet: Devnet, liars: Liars, lie: str) -> None:
+    liar = liars(LIES[lie].pipeline)
+    claim = LIES[lie].claim(liar)
     assert claim != liar.claim()
-    liar.propose(claim)
-    disputed = devnet.disputed(round_.number)
-    assert_evidence(devnet, liar, claim, disputed, told.step)
-    reader = devnet.federation.reader
-    assert reader.round(round_.number).phase is Phase.PROPOSED
-    assert reader.last_final(lie) is None
-    devnet.propose_honestly(round_)
-    final = devnet.final(round_.number)
+    disputed = devnet.disputed(liar.round.number, liar.propose(claim))
+    assert_evidence(devnet, liar, claim, disputed, LIES[lie].step)
+    found = devnet.federation.reader.round(liar.round.number)
+    assert (found.phase, found.disputed) == (Phase.PROPOSED, True)
+
+
+@pytest.mark.parametrize("claim", [another_blob, rejecting(Reason.NOT_A_NUMBER)])
+def test_the_truth_becomes_final_after_a_lie_and_nothing_before(
+    devnet: Devnet, claim: Callable[[Liar], Claim]
+) -> None:
+    task = claim.__name__
+    liar = Liar.of(devnet.collected(task, rule=FED_AVG))
+    number, reader = liar.round.number, devnet.federation.reader
+    devnet.disputed(number, liar.propose(claim(liar)))
+    assert reader.last_final(task) is None
+    devnet.propose_honestly(liar.round)
+    final = devnet.final(number)
     assert final.proposal is not None
     assert (final.proposal.number, final.proposal.model) == (2, liar.truth.model_digest)
-    assert reader.verdicts(round_.number, 2) == liar.truth.verdicts
+    assert reader.verdicts(number, 2) == liar.truth.verdicts
+    last = reader.last_final(task)
+    assert last is not None
+    assert last[0] == liar.truth.model_digest
 
 
 def assert_evidence(
@@ -194,13 +219,13 @@ def test_an_older_model_is_called_by_its_name(devnet: Devnet) -> None:
     round_ = devnet.collected(task, 5.0, rule=TRIMMED, base=base)
     liar = Liar.of(round_)
     known = [KnownModel(0, False), KnownModel(first, False), KnownModel(second, True)]
-    for proposal, (value, older) in enumerate(models.items(), 1):
-        liar.propose(liar.claim(liar.save(model(value))))
+    for (value, older), known_as in zip(models.items(), known, strict=True):
+        proposal = liar.propose(liar.claim(liar.save(model(value))))
         evidence = devnet.disputed(round_.number, proposal).evidence
         assert evidence is not None
         assert evidence.proposal.model == older
         assert evidence.step is ReplayStep.AGGREGATION
-        assert evidence.known_as == known[proposal - 1]
+        assert evidence.known_as == known_as
         last = devnet.federation.reader.last_final(task)
         assert last is not None
         assert (last[0], last[2]) == (models[base], second)
@@ -208,38 +233,35 @@ def test_an_older_model_is_called_by_its_name(devnet: Devnet) -> None:
     devnet.final(round_.number)
 
 
-def test_people_read_why_it_was_disputed(devnet: Devnet) -> None:
-    round_ = devnet.collected("read", rule=FED_AVG)
-    liar = Liar.of(round_)
-    liar.propose(liar.claim(liar.aggregate(without={ACCEPTED})))
-    devnet.disputed(round_.number)
+def test_people_read_why_it_was_disputed(devnet: Devnet, liars: Liars) -> None:
+    liar = liars(FED_AVG)
+    number = liar.round.number
+    proposal = liar.propose(liar.claim(liar.aggregate(without={ACCEPTED})))
+    devnet.disputed(number, proposal)
     where = ["--rpc", devnet.federation.rpc_url, "--ledger", devnet.federation.deployment.ledger]
-    words = ["disputes", str(round_.number), "--ipfs", devnet.ipfs, *where]
+    words = ["disputes", str(number), "--ipfs", devnet.ipfs, *where]
     done = CliRunner().invoke(app, words, env={"COLUMNS": "250"})
     assert done.exit_code == 0
-    assert f"round {round_.number}, proposal 1, which cannot become final" in done.stdout
-    assert f"disputed by {devnet.address(WITNESS)}" in done.stdout
-    assert "aggregation: the verdicts are right, but the updates come to another" in done.stdout
-    assert f"witness got model 0x{liar.truth.model_digest.hex()}" in " ".join(done.stdout.split())
+    _, told = done.stdout.split(f"round {number}, proposal {proposal}, which cannot become final")
+    assert f"disputed by {devnet.address(WITNESS)}" in told
+    assert "aggregation: the verdicts are right, but the updates come to another" in told
+    assert f"witness got model 0x{liar.truth.model_digest.hex()}" in " ".join(told.split())
     for name in HOSPITALS:
-        assert f"{devnet.address(name)}, {EXAMPLES[name]} examples" in done.stdout
-    (found,) = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
-    assert found["evidence"]["step"] == "aggregation"
-    assert "disputed: at aggregation: round" in devnet.log.read_text()
-    devnet.propose_honestly(round_)
-    devnet.final(round_.number)
+        assert f"{devnet.address(name)}, {EXAMPLES[name]} examples" in told
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert found[-1]["evidence"]["step"] == "aggregation"
+    assert (
+        f"proposal {proposal}: disputed: at aggregation: round {number}" in devnet.log.read_text()
+    )
 
 
-def test_a_disputed_lie_takes_no_further_attestation(devnet: Devnet) -> None:
-    round_ = devnet.collected("barred")
-    liar = Liar.of(round_)
-    liar.propose(liar.claim(liar.save(model(666.0))))
-    devnet.disputed(round_.number)
+def test_a_disputed_lie_takes_no_further_attestation(devnet: Devnet, liars: Liars) -> None:
+    liar = liars(FED_AVG)
+    proposal = liar.propose(liar.claim(liar.save(model(666.0))))
+    devnet.disputed(liar.round.number, proposal)
     with pytest.raises(ContractRevertedError) as refused:
-        devnet.federation.attest(round_.number, OTHER_WITNESS)
+        devnet.federation.attest(liar.round.number, OTHER_WITNESS)
     assert refused.value.name == "RoundLedgerProposalDisputed"
-    devnet.propose_honestly(round_)
-    devnet.final(round_.number)
 
 
 # What the ledger refuses by itself: the lies above are the ways around it.

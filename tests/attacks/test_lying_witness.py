@@ -110,7 +110,7 @@ def test_a_witness_that_attests_a_lie_alone_makes_it_not_final(devnet: Devnet) -
     lied_about(round_)
     federation.attest(round_.number, OTHER_WITNESS)
     (signed,) = reader.attestations(round_.number, 1)
-    evidence = devnet.disputed(round_.number).evidence
+    evidence = devnet.disputed(round_.number, 1).evidence
     assert evidence is not None
     assert reader.round(round_.number).phase is Phase.PROPOSED
     # What it signed does not count for the truth that is proposed after it.
@@ -132,7 +132,7 @@ def test_a_witness_that_disputes_the_truth_stops_the_round_until_a_steward_ends_
     round_ = devnet.collected(task, quorum=2)
     devnet.propose_honestly(round_)
     dispute(federation, round_.number, digest("other"), digest("other"))
-    (fault,) = devnet.disputed(round_.number).faults
+    (fault,) = devnet.disputed(round_.number, 1).faults
     assert "cannot be" in fault
     step = advance(
         federation.ledgers["aggregator"],
