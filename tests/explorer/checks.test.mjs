@@ -128,12 +128,16 @@ test("a bundle for a round that is not final is refused", () => {
   assert.deepEqual(failed(verified((blocks) => blocks.at(-1).pop())), [13]);
 });
 
-test("steps on events that nobody vouches for are not run", () => {
-  const report = verified(() => {}, { signers: [] });
+test("every step that fails is told, also where too few signed", () => {
+  const change = (blocks) => (eventsOf(blocks, "UpdateRecorded")[0].args.code = digest("other"));
+  assert.deepEqual(failed(verified(change, { signers: [] })), [12, 2]);
+});
+
+test("steps on a ledger that cannot be read are not run", () => {
+  const report = verified(() => {}, { tamper: (blocks) => blocks.pop() });
   const notRun = report.checks.filter(({ ok }) => ok === null).map(({ number }) => number);
-  assert.deepEqual(notRun, [1, 2, 3, 4, 5, 6]);
-  assert.equal(report.ok, false);
-  assert.deepEqual([report.rounds, report.versions], [[], []]);
+  assert.deepEqual([notRun, failed(report)], [[12, 1, 2, 3, 4, 5, 6], [13]]);
+  assert.deepEqual([report.ok, report.rounds, report.versions], [false, [], []]);
 });
 
 test("a round from another base model is found", () => {

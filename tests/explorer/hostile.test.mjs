@@ -89,7 +89,7 @@ for (const [what, change] of [
   ["a negative number", (header) => (header.round = "-1")],
   ["a number with a leading zero", (header) => (header.round = "02")],
   ["a number beyond 2^53", (header) => (header.head.number = "9007199254740993")],
-  ["a chain beyond 256 bits", (header) => (header.chain_id = "9".repeat(78))],
+  ["a chain beyond 64 bits", (header) => (header.chain_id = `${2n ** 64n}`)],
   ["an address without its checksum", (header) => (header.ledger = header.ledger.toLowerCase())],
   ["digits in capitals", (header) => (header.model = header.model.toUpperCase())],
   ["cosignatures that descend", (header) => header.cosignatures.reverse()],

@@ -84,7 +84,7 @@ export const TITLES = new Map([
  *      `audit/verify.py`.
  * (7), (8) In a full bundle, the blobs that these rounds stand on: see `holdings.js`.
  *
- * Steps whose ground has failed are not run: events that nobody vouches for say nothing.
+ * Steps whose ground could not be read are not run; every other that fails is told.
  *
  * @param {Uint8Array} file
  * @param {Known} [known]
@@ -114,7 +114,8 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   const bundle = attempt(BUNDLE, "the file is not a bundle that can be relied on", () => {
     const read = readBundle(file);
     const parts = read.parts.length === 1 ? "1 part" : `${read.parts.length} parts`;
-    told.set(BUNDLE, `${file.length} bytes, ${parts}, their SHA-256 and canonical header`);
+    const keys = partNamed(read, "keys") ? "; the keys in it are not looked at here" : "";
+    told.set(BUNDLE, `${file.length} bytes, ${parts}, their SHA-256 and canonical header${keys}`);
     return read;
   });
   if (bundle === undefined) return summed(report, findings, told, titles);
@@ -144,7 +145,7 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   progress(HEAD, 1, 1);
   report.trust = trustOf(bundle, round, signers, known);
   if (bundle.mode === "full") HOLDINGS.forEach((title, number) => titles.set(number, title));
-  if (findings.length > 0 || round === undefined) return summed(report, findings, told, titles);
+  if (round === undefined) return summed(report, findings, told, titles);
 
   // (1) to (6) The task's rounds up to the model's; a later one may begin in the same block.
   const rounds = [...federation.rounds.values()].filter(
@@ -157,7 +158,7 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   if (bundle.mode === "full") {
     const count = (done, total) => progress(BLOBS, done, total);
     findings.push(...verifyHoldings(bundle, rounds, finding, count));
-    told.set(BLOBS, "models and sealed updates cut into blocks and hashed; no key is looked at");
+    told.set(BLOBS, "models and sealed updates, cut into blocks and hashed");
     told.set(MODELS, "SHA-256 of each model's file; its tensors are not looked at");
   }
   report.model = {

@@ -90,7 +90,7 @@ function readHeader(bytes) {
   }
   takeMembers(members.head, "blocks hash history number", "head");
   const header = {
-    chainId: BigInt(decimal(members.chain_id, "chain_id", 77)),
+    chainId: chainNumber(members.chain_id),
     ledger: readAddress(members.ledger, "ledger"),
     participants: readAddress(members.participants, "participants"),
     datasets: readAddress(members.datasets, "datasets"),
@@ -117,6 +117,12 @@ function readHeader(bytes) {
     throw new Malformed("header", "canonical JSON (RFC 8785)", "another way to write it");
   }
   return header;
+}
+
+function chainNumber(text) {
+  const found = BigInt(decimal(text, "chain_id", 20));
+  if (found >= 2n ** 64n) throw new Malformed("chain_id", "a number below 2^64", `${found}`);
+  return found;
 }
 
 function cosignature(member) {

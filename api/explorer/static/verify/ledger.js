@@ -16,6 +16,8 @@ const [LEAST_HEADER, MOST_HEADER] = [15, 40];
 const [LONGEST_HEADER, MAX_TOPICS] = [16_384, 4];
 const [RECEIPT_MEMBERS, LOGS_OF_RECEIPT] = [4, 3];
 const BLOOM_BYTES = 256;
+const MAX_BLOCK = 2 ** 25; // bytes of a block's header and receipts
+const MAX_ITEMS = 2 ** 18; // receipts of a block, logs of a receipt
 
 /**
  * @typedef {object} LedgerEvent Something that one of the three contracts logged.
@@ -87,10 +89,13 @@ export function readLedger(bundle, part, progress = () => {}) {
 }
 
 function readBlock(item, contracts, place) {
+  if (item.whole.length > MAX_BLOCK) {
+    throw new Malformed(place, `at most ${MAX_BLOCK} bytes`, `${item.whole.length}`);
+  }
   const [headerItem, receiptsItem] = exactly(item, 2, place);
   const header = readHeader(headerItem, place);
   const subject = `block ${header.number}`;
-  const receipts = members(receiptsItem, subject);
+  const receipts = members(receiptsItem, subject, MAX_ITEMS);
   if (receipts.length === 0) throw new Malformed(subject, "at least one receipt", "none");
   const events = [];
   let before = -1;
@@ -132,7 +137,7 @@ function readReceipt(bytes, contracts, header, transaction, subject) {
   const fields = exactly(readWhole(body, subject), RECEIPT_MEMBERS, subject);
   sized(fields[2], BLOOM_BYTES, `${subject}, bloom`);
   const events = [];
-  members(fields[LOGS_OF_RECEIPT], subject).forEach((item, log) => {
+  members(fields[LOGS_OF_RECEIPT], subject, MAX_ITEMS).forEach((item, log) => {
     const told = `${subject}, log ${log}`;
     const [addressItem, topicsItem, dataItem] = exactly(item, 3, told);
     const contract = contracts.get(toAddress(sized(addressItem, 20, told)));
