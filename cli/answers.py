@@ -25,6 +25,7 @@ from aggregator.queries import (
     RoundEntry,
     RoundHistory,
     VerdictEntry,
+    VersionChange,
     VersionEntry,
     Viewers,
 )
@@ -65,7 +66,7 @@ def provenance(found: Provenance) -> RenderableType:
 
 
 def dataset(found: DatasetHistory) -> RenderableType:
-    """Show a data set's versions and uses."""
+    """Show a data set's versions, what happened to them, and their uses."""
     return Group(
         *_versions(found.versions),
         _title("Updates trained on it"),
@@ -274,30 +275,26 @@ def overview(found: Overview) -> RenderableType:
         ((one.outcome.name, one.reason, one.updates) for one in found.verdicts),
     )
     odd = _table(("oddity", "found"), ((one.kind, one.found) for one in found.oddities))
-    return Group(_title(title), tasks, witnesses, reasons, odd)
+    return Group(
+        _title(title),
+        tasks,
+        witnesses,
+        _title("Verdicts"),
+        reasons,
+        _title("What a person should look at"),
+        odd,
+    )
 
 
 def _rounds(entries: Sequence[RoundEntry]) -> RenderableType:
     return _table(
-        (
-            "round",
-            "task",
-            "phase",
-            "accepted",
-            "clipped",
-            "rejected",
-            "attested",
-            "model",
-            "opened",
-        ),
+        ("round", "task", "phase", "updates", "attested", "model", "opened"),
         (
             (
                 one.number,
                 one.task,
                 one.phase.name,
-                one.accepted,
-                one.clipped,
-                one.rejected,
+                f"{one.accepted} accepted, {one.clipped} clipped, {one.rejected} rejected",
                 f"{one.attestations} of {one.quorum}",
                 None if one.model is None else to_hex(one.model),
                 _moment(one.opened_at),
@@ -332,14 +329,36 @@ def _versions(entries: Sequence[VersionEntry]) -> tuple[RenderableType, ...]:
                 one.name,
                 to_hex(one.version),
                 one.images,
-                one.state.name + (f": {one.withdrawal}" if one.withdrawal is not None else ""),
+                one.state.name,
                 _moment(one.registered_at),
                 *_proof(one.position),
             )
             for one in entries
         ),
     )
-    return (_title("Data-set versions"), table)
+    changes = _table(
+        ("when", "version", "what", "told", "block", "transaction"),
+        (
+            (
+                _moment(change.changed_at),
+                _short(one.version),
+                change.what,
+                _told_of(change),
+                *_proof(change.position),
+            )
+            for one in entries
+            for change in one.changes
+        ),
+    )
+    return (_title("Data-set versions"), table, _title("What happened to them"), changes)
+
+
+def _told_of(change: VersionChange) -> str | None:
+    if change.successor is not None:
+        return f"by {_short(change.successor)}"
+    if change.purposes is not None:
+        return "for " + ", ".join(f"DUO:{number:07d}" for number in change.purposes)
+    return change.reason
 
 
 def _told(verdict: VerdictEntry | None) -> str:

@@ -160,6 +160,9 @@ def test_the_other_questions_are_answered(asked: Asked) -> None:
     version = to_hex(asked.federation.versions["hospital-2"])
     assert len(asked("dataset", version)["uses"]["entries"]) == 2
     assert "hospital-2 x-rays" in asked.text("dataset", version)
+    withdrawn = asked.text("dataset", to_hex(asked.federation.versions["hospital-1"]))
+    assert any("WITHDRAWN" in line and "lost" in line for line in withdrawn.splitlines())
+    assert "for DUO:0000006" in withdrawn
 
 
 def test_a_limit_says_that_there_is_more(asked: Asked) -> None:
