@@ -98,7 +98,7 @@ interface IRoundLedger {
         bytes32 content;
     }
 
-    /// @notice Where the chain stood when a round became final, for its witnesses to sign (EIP-712).
+    /// @notice Where the chain stood when a round became final; what witnesses sign (EIP-712).
     /// @param round The round.
     /// @param number The block that holds its RoundFinalized.
     /// @param hash That block's hash.

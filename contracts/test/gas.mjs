@@ -11,7 +11,7 @@ const LIMIT_IN_BATCH = 55_000n;
 // A hospital's first verdict in a task takes a slot for its tally; later ones change it.
 const LIMIT_FIRST_VERDICT = 42_000n;
 const LIMIT_VERDICT = 25_000n;
-const LIMIT_COSIGNED_HEAD = 65_000n;
+const LIMIT_COSIGNED_HEAD = 52_000n;
 const BATCH = 16;
 const PURPOSE = 6n;
 
