@@ -443,7 +443,7 @@ def _access_granted(writing: Writing, event: LedgerEvent) -> None:
         GrantRow,
         {
             **_place(event),
-            "number": args["grantId"],
+            "grant": args["grantId"],
             "version": args["version"],
             "image": args["image"] if any(args["image"]) else None,
             "hospital": args["hospital"],

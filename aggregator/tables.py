@@ -512,7 +512,7 @@ class GrantRow(Positioned, Table):
 
     __tablename__ = "grants"
 
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    grant: Mapped[bytes] = mapped_column(primary_key=True)
     version: Mapped[bytes]
     image: Mapped[bytes | None]
     hospital: Mapped[str] = mapped_column(_Address)
@@ -527,10 +527,11 @@ class GrantRow(Positioned, Table):
     revoked_transaction: Mapped[bytes | None]
 
     __table_args__ = (
-        Index("grants_of_version", "version", "number"),
-        Index("grants_of_image", "version", "image", "number"),
-        Index("grants_of_researcher", "researcher", "number"),
-        Index("grants_by_hospital", "hospital", "number"),
+        Index("grants_in_order", "block", "log_index"),
+        Index("grants_of_version", "version", "block", "log_index"),
+        Index("grants_of_image", "version", "image", "block", "log_index"),
+        Index("grants_of_researcher", "researcher", "block", "log_index"),
+        Index("grants_by_hospital", "hospital", "block", "log_index"),
     )
 
 

@@ -94,7 +94,7 @@ ROUND = Round(
     proposal=Proposal(1, b"\x0e" * 32, b"\x0f" * 32, b"\x0a" * 32),
 )
 GRANT = AccessGrant(
-    number=1,
+    grant=b"\x7c" * 32,
     version=b"\xda" * 32,
     image=None,
     hospital=_HOSPITAL,

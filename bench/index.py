@@ -150,7 +150,9 @@ def drawn(session: Session, draw: random.Random) -> Subjects:
     ).one()
     role = ParticipantRoleRow.role
     grants = session.execute(
-        select(GrantRow.version, GrantRow.image, GrantRow.granted_at).order_by(GrantRow.number)
+        select(GrantRow.version, GrantRow.image, GrantRow.granted_at).order_by(
+            GrantRow.block, GrantRow.log_index
+        )
     ).all()
     return Subjects(
         models=_models(session, draw),

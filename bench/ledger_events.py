@@ -209,20 +209,20 @@ class _Federation:
         self._mine()
         self.grants += 1
         granted = {
-            "grantId": self.grants,
+            "grantId": _grant_id(self.grants),
             "researcher": self.draw.choice(self.parties[Role.RESEARCHER]),
             "version": version.version,
             "hospital": version.hospital,
             "image": self._digest() if self._happens(0.7) else bytes(32),
             "purpose": 6,
             "expiry": _time_of(self.block) + self.draw.randrange(1, 90) * 86_400,
+            "by": version.hospital,
         }
         yield self._log("ImageAccess", "AccessGranted", granted)
         if self.grants > REVOKED_LATER and self._happens(0.2):
             self._mine()  # an earlier one each time, so that none is revoked twice
-            yield self._log(
-                "ImageAccess", "AccessRevoked", {"grantId": self.grants - REVOKED_LATER}
-            )
+            revoked = {"grantId": _grant_id(self.grants - REVOKED_LATER), "by": version.hospital}
+            yield self._log("ImageAccess", "AccessRevoked", revoked)
 
     def _round(self) -> Iterator[LedgerEvent]:
         task = self._some_task()
@@ -354,3 +354,7 @@ class _Federation:
 
 def _time_of(block: int) -> int:
     return BEGINNING + block * BLOCK_SECONDS
+
+
+def _grant_id(number: int) -> bytes:
+    return number.to_bytes(32, "big")

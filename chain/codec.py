@@ -24,7 +24,7 @@ from eth_utils.address import to_checksum_address
 from chain.digests import keccak
 from chain.errors import InvalidInputError, LedgerError
 
-CONTRACTS = ("ParticipantRegistry", "DatasetRegistry", "RoundLedger", "ImageAccess")
+CONTRACTS = ("ParticipantRegistry", "DatasetRegistry", "RoundLedger", "ImageAccess", "AccessLogs")
 
 Abi = Sequence[Mapping[str, Any]]
 

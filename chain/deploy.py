@@ -1,4 +1,4 @@
-"""Puts a federation's four contracts on a chain."""
+"""Puts a federation's five contracts on a chain."""
 
 import re
 from dataclasses import dataclass
@@ -55,7 +55,8 @@ def deploy(
     participants = _address(first)
     datasets = _address(put("DatasetRegistry", participants))
     ledger = _address(put("RoundLedger", participants, datasets))
-    image_access = _address(put("ImageAccess", participants, datasets))
+    access_logs = _address(put("AccessLogs", participants))
+    image_access = _address(put("ImageAccess", participants, datasets, access_logs))
     return Deployment(rpc.chain_id, participants, datasets, ledger, image_access, first.block)
 
 

@@ -210,29 +210,50 @@ class Ledger(LedgerReader):
         *,
         purpose: int,
         expiry: int,
-    ) -> int:
+        hospital: str | None = None,
+    ) -> bytes:
         """Grant a researcher sight of the hospital's version, or of one image in it.
 
         Args:
             researcher: Who may look.
-            version: The data-set version.
+            version: The data-set version, which has to permit the purpose.
             image: The image's commitment, None for the whole version.
             proof: The Merkle proof that the image is in the version, empty for the whole.
             purpose: DUO number.
             expiry: Unix time in seconds after which it ends.
+            hospital: In whose name; the party itself unless it is a hospital's data steward.
 
         Returns:
-            The grant's number.
+            The grant's identifier.
         """
         party = checked_address(researcher)
-        values = (party, version, image or bytes(32), tuple(proof), purpose, expiry)
-        receipt = self._send(self._grants, "grant", values, f"grant access to {party}")
-        number: int = self._grants.emitted("AccessGranted", receipt.logs)["grantId"]
-        return number
+        owner = checked_address(hospital or self.account_address)
+        # The contract asks this at each look, and would take a grant that can never be used.
+        self._datasets.ask("usableImages", owner, [version], purpose)
+        terms = (version, image or bytes(32), owner, party, purpose, expiry)
+        receipt = self._send(
+            self._grants, "grant", (terms, tuple(proof)), f"grant access to {party}"
+        )
+        grant: bytes = self._grants.emitted("AccessGranted", receipt.logs)["grantId"]
+        return grant
 
-    def revoke(self, number: int) -> Receipt:
-        """Take a grant of the hospital's back."""
-        return self._write(self._grants, "revoke", (number,), f"revoke grant {number}")
+    def revoke(self, grant: bytes) -> Receipt:
+        """Take a grant of the hospital's back, or one that the party may change in its name."""
+        log = self._granted(grant, self.head().number)
+        values = (structs.grant_values(log.args),)
+        return self._write(self._grants, "revoke", values, f"revoke grant 0x{grant.hex()}")
+
+    def delegate(self, data_steward: str, until: int) -> Receipt:
+        """Let a data steward grant and revoke in the hospital's name until a time, 0 for never."""
+        party = checked_address(data_steward)
+        return self._write(self._grants, "delegate", (party, until), f"delegate grants to {party}")
+
+    # Access logs
+
+    def anchor_looks(self, root: bytes, first: int, entries: int) -> Receipt:
+        """Anchor the next entries of the hospital's access log (protocol 15)."""
+        what = f"anchor {entries} looks from number {first}"
+        return self._write(self._access_logs, "anchor", (root, first, entries), what)
 
     def _write(
         self, contract: Contract, function: str, values: tuple[object, ...], what: str

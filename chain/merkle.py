@@ -21,7 +21,7 @@ MAX_PROOF = 64  # nodes; enough for 2^64 leaves
 
 def image_leaf(commitment: bytes) -> bytes:
     """Compute the leaf of an image's commitment."""
-    return _leaf(("bytes32", "bytes32"), (_IMAGE_TAG, commitment))
+    return tagged_leaf(("bytes32", "bytes32"), (_IMAGE_TAG, commitment))
 
 
 def image_leaves(commitments: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -42,7 +42,7 @@ def verdict_leaf(round_number: int, verdict: Verdict) -> bytes:
         verdict.threshold,
         verdict.content,
     )
-    return _leaf(types, values)
+    return tagged_leaf(types, values)
 
 
 def verdicts_root(round_number: int, verdicts: Iterable[Verdict]) -> bytes:
@@ -100,6 +100,11 @@ def verify_inclusion(root: bytes, leaf: bytes, proof: Sequence[bytes]) -> None:
         raise InclusionProofError(message)
 
 
+def tagged_leaf(types: Sequence[str], values: Sequence[object]) -> bytes:
+    """Compute the leaf of a tag, which comes first, and fields of these ABI types."""
+    return keccak(keccak(encode(types, values)))
+
+
 def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
     if not leaves:
         message = "expected at least one leaf: the tree of nothing has no root"
@@ -114,7 +119,3 @@ def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
 
 def _node(one: bytes, two: bytes) -> bytes:
     return keccak(min(one, two) + max(one, two))
-
-
-def _leaf(types: Sequence[str], values: Sequence[object]) -> bytes:
-    return keccak(keccak(encode(types, values)))

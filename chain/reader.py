@@ -28,6 +28,7 @@ from chain.rpc import Head, RawLog, Rpc
 from chain.structs import Dispute
 from chain.types import (
     AccessGrant,
+    AnchoredBatch,
     CosignedHead,
     DatasetState,
     DatasetVersion,
@@ -45,7 +46,7 @@ from chain.types import (
 )
 
 _REMEMBERED_ROUNDS = 256
-_GRANTS_PAGE = 256
+_REVOKED = 2  # of ImageAccess's states
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,14 +338,36 @@ class LedgerReader:
         """List a researcher's grants, oldest first, dead ones too, at the newest block."""
         head = self.head()
         account = checked_address(researcher)
-        numbers: list[int] = []
-        while True:
-            values = (account, len(numbers), _GRANTS_PAGE)
-            page = self._grants.ask("grantsOf", *values, block=head.number)[0]
-            numbers.extend(page)
-            if len(page) < _GRANTS_PAGE:
-                break
-        return GrantsAnswer(head, tuple(self._grant(number, head) for number in numbers))
+        logs = self._grants.logs("AccessGranted", self.deployed_at, head.number, None, account)
+        return GrantsAnswer(head, tuple(self._grant(log, head) for log in logs))
+
+    def grant(self, grant: bytes) -> AccessGrant:
+        """Look a grant up as it stands at the newest block.
+
+        Raises:
+            InvalidInputError: If there is none.
+        """
+        head = self.head()
+        return self._grant(self._granted(grant, head.number), head)
+
+    def delegated_until(self, hospital: str, data_steward: str) -> int:
+        """Tell until when (Unix seconds) somebody may grant in a hospital's name; 0 for never."""
+        parties = checked_address(hospital), checked_address(data_steward)
+        return int(self._grants.ask("delegatedUntil", *parties)[0])
+
+    # Access logs
+
+    def anchored(self, hospital: str) -> tuple[int, int]:
+        """Tell how many batches and how many entries of its access log a hospital anchored."""
+        batches, entries = self._access_logs.ask("anchored", checked_address(hospital))
+        return int(batches), int(entries)
+
+    def anchored_batches(self, hospital: str | None = None) -> tuple[AnchoredBatch, ...]:
+        """List the anchored batches, all or a hospital's, in the order of the ledger."""
+        owner = checked_address(hospital) if hospital is not None else None
+        head = self.head().number
+        logs = self._access_logs.logs("LogAnchored", self.deployed_at, head, owner)
+        return tuple(structs.anchored_batch(log) for log in logs)
 
     # Everything, in order
 
@@ -398,6 +421,10 @@ class LedgerReader:
         if self._image_access is None:
             raise InvalidInputError("grants need the address of the federation's ImageAccess")
         return Contract(self._rpc, "ImageAccess", self._image_access)
+
+    @functools.cached_property
+    def _access_logs(self) -> Contract:
+        return Contract(self._rpc, "AccessLogs", str(self._grants.ask("accessLogs")[0]))
 
     def _members(self, block: int) -> dict[str, Participant]:
         return members(self._participants.all_logs(self.deployed_at, block))
@@ -453,10 +480,15 @@ class LedgerReader:
         opened = self._opening(topics[0]).position.block
         return self._ledger.logs(event, opened, self.head().number, *topics)
 
-    def _grant(self, number: int, head: Head) -> AccessGrant:
-        found = self._grants.ask("grantOf", number, block=head.number)[0]
-        is_live = self._grants.ask("isLive", number, block=head.number)[0]
+    def _granted(self, grant: bytes, block: int) -> Log:
+        for log in self._grants.logs("AccessGranted", self.deployed_at, block, grant):
+            return log
+        raise InvalidInputError(f"there is no grant 0x{grant.hex()}")
+
+    def _grant(self, log: Log, head: Head) -> AccessGrant:
+        state = self._grants.ask("stateOf", log.args["grantId"], block=head.number)[0]
+        is_live = self._grants.ask("isLive", structs.grant_values(log.args), block=head.number)[0]
         # A quiet local chain makes no blocks, and its newest may be old: a grant ends with this
         # machine's clock too.
-        is_live = is_live and found["expiry"] >= time.time()
-        return structs.access_grant(number, found, is_live)
+        is_live = is_live and log.args["expiry"] >= time.time()
+        return structs.access_grant(log.args, revoked=state == _REVOKED, live=is_live)

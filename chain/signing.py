@@ -90,7 +90,7 @@ def recover_update_signer(record: UpdateRecord, signature: bytes) -> str:
     Raises:
         VerificationError: If these bytes are nobody's signature.
     """
-    return _recover(_update_message(record), signature)
+    return recover(_update_message(record), signature)
 
 
 def sign_attestation(
@@ -116,7 +116,7 @@ def recover_attestation_signer(
     Raises:
         VerificationError: If these bytes are nobody's signature.
     """
-    return _recover(_attestation_message(chain_id, ledger, attestation), signature)
+    return recover(_attestation_message(chain_id, ledger, attestation), signature)
 
 
 def sign_head(chain_id: int, ledger: str, head: LedgerHead, account: LocalAccount) -> bytes:
@@ -137,7 +137,7 @@ def recover_head_signer(chain_id: int, ledger: str, head: LedgerHead, signature:
     Raises:
         VerificationError: If these bytes are nobody's signature.
     """
-    return _recover(_head_message(chain_id, ledger, head), signature)
+    return recover(_head_message(chain_id, ledger, head), signature)
 
 
 def _update_message(record: UpdateRecord) -> SignableMessage:
@@ -181,7 +181,12 @@ def _head_message(chain_id: int, ledger: str, head: LedgerHead) -> SignableMessa
     return encode_typed_data(domain(chain_id, ledger), _LEDGER_HEAD, content)
 
 
-def _recover(message: SignableMessage, signature: bytes) -> str:
+def recover(message: SignableMessage, signature: bytes) -> str:
+    """Find out who signed typed data.
+
+    Raises:
+        VerificationError: If these bytes are nobody's signature.
+    """
     s = int.from_bytes(signature[32:64], "big")
     if len(signature) != SIGNATURE_BYTES or signature[64] not in (27, 28) or s > _GREATEST_S:
         told = (

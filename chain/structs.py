@@ -11,6 +11,7 @@ from chain.errors import InvalidInputError
 from chain.events import Log
 from chain.types import (
     AccessGrant,
+    AnchoredBatch,
     CosignedHead,
     DatasetState,
     DatasetTerms,
@@ -236,18 +237,36 @@ def dataset_version(version: bytes, found: Mapping[str, Any]) -> DatasetVersion:
     )
 
 
-def access_grant(number: int, found: Mapping[str, Any], is_live: bool) -> AccessGrant:
-    """Read a grant."""
+def access_grant(args: Mapping[str, Any], *, revoked: bool, live: bool) -> AccessGrant:
+    """Read a grant from its AccessGranted log and what the contract says of it now."""
     return AccessGrant(
-        number=number,
-        version=found["version"],
-        image=found["image"] if found["image"] != bytes(32) else None,
-        hospital=found["hospital"],
-        researcher=found["researcher"],
-        purpose=found["purpose"],
-        expiry=found["expiry"],
-        revoked=found["revoked"],
-        live=is_live,
+        grant=args["grantId"],
+        version=args["version"],
+        image=args["image"] if any(args["image"]) else None,
+        hospital=args["hospital"],
+        researcher=args["researcher"],
+        purpose=args["purpose"],
+        expiry=args["expiry"],
+        revoked=revoked,
+        live=live,
+    )
+
+
+def grant_values(args: Mapping[str, Any]) -> tuple[object, ...]:
+    """Arrange what a grant says for `ImageAccess`, from its AccessGranted log."""
+    names = ("version", "image", "hospital", "researcher", "purpose", "expiry")
+    return tuple(args[name] for name in names)
+
+
+def anchored_batch(log: Log) -> AnchoredBatch:
+    """Read a LogAnchored log."""
+    return AnchoredBatch(
+        hospital=log.args["hospital"],
+        batch=log.args["batch"],
+        root=log.args["root"],
+        first=log.args["first"],
+        entries=log.args["entries"],
+        position=log.position,
     )
 
 

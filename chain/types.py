@@ -286,7 +286,7 @@ class CosignedHead:
 class AccessGrant:
     """A researcher's permission to look (protocol 11). ``image`` is None for the whole version."""
 
-    number: int
+    grant: bytes
     version: bytes
     image: bytes | None
     hospital: str
@@ -295,3 +295,32 @@ class AccessGrant:
     expiry: int
     revoked: bool
     live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An entry of a hospital's access log: who looked at what, under which grant (protocol 15).
+
+    ``number`` counts a hospital's looks from 0; ``request`` is the SHA-256 of what was asked for.
+    """
+
+    hospital: str
+    number: int
+    researcher: str
+    grant: bytes
+    version: bytes
+    image: bytes
+    time: int
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AnchoredBatch:
+    """A batch of looks whose Merkle root a hospital put on the ledger (protocol 15)."""
+
+    hospital: str
+    batch: int
+    root: bytes
+    first: int
+    entries: int
+    position: LogPosition

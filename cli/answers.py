@@ -167,7 +167,7 @@ def viewers(found: Viewers) -> RenderableType:
                 sight.grant.researcher,
                 "the version" if sight.grant.image is None else _short(sight.grant.image),
                 "\n".join(f"{_moment(one.since)} to {_moment(one.until)}" for one in sight.live),
-                sight.grant.number,
+                _short(sight.grant.grant),
                 *_proof(sight.grant.position),
             )
             for sight in found.could.entries

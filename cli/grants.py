@@ -63,8 +63,13 @@ def give(
     dataset: Annotated[
         Path | None, typer.Option(help="The committed data set, needed with --image.")
     ] = None,
+    hospital: Annotated[
+        str | None, typer.Option(help="In whose name, for its data steward; yours if not given.")
+    ] = None,
 ) -> None:
     """Let a researcher look at a version, or at one image in it.
+
+    A researcher who is not enrolled yet sees nothing until then.
 
     Example: fedwitness grants give 0xAb…12 --version 0x5f… --days 30 --key keys/hospital.json
     """
@@ -79,22 +84,24 @@ def give(
         proven = prove_image(load_dataset(dataset), image)
         commitment, proof = proven.commitment, proven.proof
     ledger = writer(federation, keyring, identity)
-    number = ledger.grant_access(
+    grant = ledger.grant_access(
         researcher,
         from_hex(version, "version"),
         commitment,
         proof,
         purpose=int(purpose),
         expiry=int(time.time() + days * SECONDS_PER_DAY),
+        hospital=hospital,
     )
-    screen.show({"grant": number, "image": None if commitment is None else to_hex(commitment)})
+    shown = None if commitment is None else to_hex(commitment)
+    screen.show({"grant": to_hex(grant), "image": shown})
 
 
 @app.command()
 @command
 def revoke(
     *,
-    number: Annotated[int, typer.Argument(help="The grant's number.")],
+    grant: Annotated[str, typer.Argument(help="The grant, 0x and 64 digits.")],
     federation: Federation,
     keyring: Keyring,
     identity: Identity,
@@ -102,11 +109,32 @@ def revoke(
 ) -> None:
     """Take a grant back.
 
-    Example: fedwitness grants revoke 3 --key keys/hospital.json
+    Example: fedwitness grants revoke 0x7c… --key keys/hospital.json
     """
     federation.needs("image_access")
-    receipt = writer(federation, keyring, identity).revoke(number)
-    screen.show({"revoked": number, "block": receipt.block})
+    receipt = writer(federation, keyring, identity).revoke(from_hex(grant, "grant"))
+    screen.show({"revoked": grant, "block": receipt.block})
+
+
+@app.command()
+@command
+def delegate(
+    *,
+    data_steward: Annotated[str, typer.Argument(help="Who may, by address.")],
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
+    screen: Screen,
+    days: Annotated[float, typer.Option(help="For how long; 0 ends it now.")] = 365.0,
+) -> None:
+    """Let a data steward give and revoke grants in your hospital's name.
+
+    Example: fedwitness grants delegate 0xAb…12 --days 90 --key keys/hospital.json
+    """
+    federation.needs("image_access")
+    until = int(time.time() + days * SECONDS_PER_DAY) if days > 0 else 0
+    receipt = writer(federation, keyring, identity).delegate(data_steward, until)
+    screen.show({"data_steward": data_steward, "until": until, "block": receipt.block})
 
 
 @app.command()

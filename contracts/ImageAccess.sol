@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
+import {IAccessLogs} from "./interfaces/IAccessLogs.sol";
 import {IDatasetRegistry} from "./interfaces/IDatasetRegistry.sol";
 import {IImageAccess} from "./interfaces/IImageAccess.sol";
 import {IParticipantRegistry} from "./interfaces/IParticipantRegistry.sol";
@@ -9,97 +10,104 @@ import {Roles} from "./Roles.sol";
 
 /// @title Who may look
 /// @notice Whether a grant is live is asked anew each time, so a suspension or a withdrawal ends
-/// it without another transaction.
+/// it without another transaction, and nothing of that is asked when it is granted. One slot holds
+/// whether it stands; the event holds what it says.
 contract ImageAccess is IImageAccess {
     bytes32 private constant _IMAGE_TAG = keccak256("fedwitness.image.v1");
 
     IParticipantRegistry private immutable _participants;
     IDatasetRegistry private immutable _datasets;
+    IAccessLogs private immutable _accessLogs;
     uint256 private immutable _deployedAt = block.number;
-    mapping(uint256 grantId => Grant granted) private _grants;
-    mapping(address researcher => uint256[] grantIds) private _grantsOf;
-    uint256 private _grantCount;
+    mapping(bytes32 grantId => State state) private _states;
+    mapping(address hospital => mapping(address dataSteward => uint64 until)) private _delegates;
 
     /// @notice Ties the contract to the federation.
     /// @param participantRegistry Who may act.
     /// @param datasetRegistry Which data.
-    constructor(IParticipantRegistry participantRegistry, IDatasetRegistry datasetRegistry) {
+    /// @param logs Who looked.
+    constructor(
+        IParticipantRegistry participantRegistry,
+        IDatasetRegistry datasetRegistry,
+        IAccessLogs logs
+    ) {
         _participants = participantRegistry;
         _datasets = datasetRegistry;
+        _accessLogs = logs;
+    }
+
+    /// @inheritdoc IImageAccess
+    function delegate(address dataSteward, uint64 until) external {
+        _participants.requireActive(msg.sender, Roles.HOSPITAL);
+        _delegates[msg.sender][dataSteward] = until;
+        emit DelegationChanged(msg.sender, dataSteward, until);
+    }
+
+    /// @inheritdoc IImageAccess
+    function delegatedUntil(
+        address hospital,
+        address dataSteward
+    ) external view returns (uint64) {
+        return _delegates[hospital][dataSteward];
     }
 
     /// @inheritdoc IImageAccess
     function grant(
-        address researcher,
-        bytes32 version,
-        bytes32 image,
-        bytes32[] calldata proof,
-        uint8 purpose,
-        uint64 expiry
-    ) external returns (uint256 grantId) {
-        _participants.requireActive(msg.sender, Roles.HOSPITAL);
-        _participants.requireActive(researcher, Roles.RESEARCHER);
-        // Reverts where the version is of no use; how many images it has is no matter here.
-        // slither-disable-next-line unused-return
-        _datasets.usableImages(msg.sender, _only(version), purpose);
+        Grant calldata terms,
+        bytes32[] calldata proof
+    ) external returns (bytes32 grantId) {
+        _participants.requireActive(terms.hospital, Roles.HOSPITAL);
+        _checkSender(terms.hospital);
         // A validator can move the time by seconds; grants last for days.
         // slither-disable-next-line timestamp
-        if (expiry <= block.timestamp) revert ImageAccessExpiryInPast(expiry, block.timestamp);
-        if (!_isInVersion(version, image, proof)) revert ImageAccessNotInVersion(version, image);
+        if (terms.expiry <= block.timestamp)
+            revert ImageAccessExpiryInPast(terms.expiry, block.timestamp);
+        if (!_isInVersion(terms.version, terms.image, proof))
+            revert ImageAccessNotInVersion(terms.version, terms.image);
+        grantId = idOf(terms);
+        if (_states[grantId] != State.Unknown) revert ImageAccessAlreadyGranted(grantId);
 
-        grantId = ++_grantCount;
-        _grants[grantId] = Grant({
-            version: version,
-            image: image,
-            hospital: msg.sender,
-            researcher: researcher,
-            purpose: purpose,
-            expiry: expiry,
-            revoked: false
-        });
-        _grantsOf[researcher].push(grantId);
-        emit AccessGranted(grantId, researcher, version, msg.sender, image, purpose, expiry);
+        _states[grantId] = State.Granted;
+        emit AccessGranted(
+            grantId,
+            terms.researcher,
+            terms.version,
+            terms.hospital,
+            terms.image,
+            terms.purpose,
+            terms.expiry,
+            msg.sender
+        );
     }
 
     /// @inheritdoc IImageAccess
     /// @dev A suspended hospital may still take sight of its patients' images back.
-    function revoke(uint256 grantId) external {
-        Grant storage granted = _known(grantId);
-        if (granted.hospital != msg.sender)
-            revert ImageAccessNotOwner(granted.version, granted.hospital, msg.sender);
-        if (granted.revoked) revert ImageAccessAlreadyRevoked(grantId);
-        granted.revoked = true;
-        emit AccessRevoked(grantId);
+    function revoke(Grant calldata terms) external {
+        _checkSender(terms.hospital);
+        bytes32 grantId = idOf(terms);
+        State state = _states[grantId];
+        if (state == State.Unknown) revert ImageAccessUnknownGrant(grantId);
+        if (state == State.Revoked) revert ImageAccessAlreadyRevoked(grantId);
+
+        _states[grantId] = State.Revoked;
+        emit AccessRevoked(grantId, msg.sender);
     }
 
     /// @inheritdoc IImageAccess
-    function isLive(uint256 grantId) external view returns (bool) {
-        Grant memory granted = _grants[grantId];
+    function isLive(Grant calldata terms) external view returns (bool) {
         // A validator can move the time by seconds; grants last for days.
         // slither-disable-next-line timestamp
         return
-            !granted.revoked &&
-            granted.expiry >= block.timestamp &&
-            _participants.isActive(granted.researcher, Roles.RESEARCHER) &&
-            _participants.isActive(granted.hospital, Roles.HOSPITAL) &&
-            _isUsable(granted);
+            _states[idOf(terms)] == State.Granted &&
+            terms.expiry >= block.timestamp &&
+            _participants.isActive(terms.researcher, Roles.RESEARCHER) &&
+            _participants.isActive(terms.hospital, Roles.HOSPITAL) &&
+            _isUsable(terms);
     }
 
     /// @inheritdoc IImageAccess
-    function grantOf(uint256 grantId) external view returns (Grant memory) {
-        return _known(grantId);
-    }
-
-    /// @inheritdoc IImageAccess
-    function grantsOf(
-        address researcher,
-        uint256 offset,
-        uint256 limit
-    ) external view returns (uint256[] memory grantIds) {
-        uint256[] storage all = _grantsOf[researcher];
-        uint256 left = all.length > offset ? all.length - offset : 0;
-        grantIds = new uint256[](left < limit ? left : limit);
-        for (uint256 i = 0; i < grantIds.length; ++i) grantIds[i] = all[offset + i];
+    function stateOf(bytes32 grantId) external view returns (State) {
+        return _states[grantId];
     }
 
     /// @inheritdoc IImageAccess
@@ -113,11 +121,28 @@ contract ImageAccess is IImageAccess {
     }
 
     /// @inheritdoc IImageAccess
+    function accessLogs() external view returns (IAccessLogs) {
+        return _accessLogs;
+    }
+
+    /// @inheritdoc IImageAccess
     function deployedAt() external view returns (uint256) {
         return _deployedAt;
     }
 
-    function _isUsable(Grant memory granted) private view returns (bool) {
+    /// @inheritdoc IImageAccess
+    function idOf(Grant calldata terms) public view returns (bytes32) {
+        return keccak256(abi.encode(block.chainid, address(this), terms));
+    }
+
+    function _checkSender(address hospital) private view {
+        // A validator can move the time by seconds; delegations last for days.
+        // slither-disable-next-line timestamp
+        if (msg.sender != hospital && _delegates[hospital][msg.sender] < block.timestamp)
+            revert ImageAccessNotDelegate(hospital, msg.sender);
+    }
+
+    function _isUsable(Grant calldata granted) private view returns (bool) {
         // Only whether it reverts is asked here, not how many images there are.
         // slither-disable-next-line unused-return
         try
@@ -138,11 +163,6 @@ contract ImageAccess is IImageAccess {
         // Hashed twice: the tree would take 64 bytes hashed once for one of its inner nodes.
         bytes32 leaf = keccak256(bytes.concat(keccak256(abi.encode(_IMAGE_TAG, image))));
         return MerkleProof.verifyCalldata(proof, _datasets.versionOf(version).merkleRoot, leaf);
-    }
-
-    function _known(uint256 grantId) private view returns (Grant storage granted) {
-        granted = _grants[grantId];
-        if (granted.hospital == address(0)) revert ImageAccessUnknownGrant(grantId);
     }
 
     function _only(bytes32 version) private pure returns (bytes32[] memory versions) {

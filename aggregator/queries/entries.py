@@ -375,7 +375,7 @@ class Descendants:
 class GrantEntry:
     """A researcher's permission to look; ``image`` is None for the whole version."""
 
-    number: int
+    grant: bytes
     version: bytes
     image: bytes | None
     hospital: str

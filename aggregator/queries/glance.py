@@ -52,8 +52,7 @@ def overview(session: Session, *, days: int = 90) -> Overview:
         final=int(final or 0),
         aborted=int(aborted or 0),
         versions=session.scalar(select(func.count()).select_from(DatasetVersionRow)) or 0,
-        # The contract counts grants from 1.
-        grants=session.scalar(select(func.max(GrantRow.number))) or 0,
+        grants=session.scalar(select(func.count()).select_from(GrantRow)) or 0,
         findings=session.scalar(select(func.count()).select_from(ChainFindingRow)) or 0,
         days=_days(session, days),
         tasks=_tasks(session),

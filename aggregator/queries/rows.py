@@ -94,7 +94,7 @@ def grant_entry(row: Row[Any]) -> GrantEntry:
     if row.revoked_block is not None:
         revoked = LogPosition(row.revoked_block, row.revoked_log_index, row.revoked_transaction)
     return GrantEntry(
-        row.number,
+        row.grant,
         row.version,
         row.image,
         row.hospital,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Row, select, tuple_
 from sqlalchemy.orm import Session
 
 from aggregator.oddities import DAY
@@ -49,7 +49,7 @@ def grants(
     )
     which = [column == value for column, value in wanted if value is not None]
     found = _newest(session, which, cursor, limit)
-    return page_of(found, limit, lambda entry: (entry.number,))
+    return page_of(found, limit, _place)
 
 
 def viewers(
@@ -97,7 +97,7 @@ def viewers(
     shown = entries[:limit]
     members = _membership(session, shown)
     sights = (Sight(one, _live(one, found[0], members, whole_day)) for one in shown)
-    following = write_cursor(shown[-1].number) if len(entries) > limit else None
+    following = write_cursor(*_place(shown[-1])) if len(entries) > limit else None
     could = Page(tuple(sight for sight in sights if sight.live), following)
     return Viewers(found[0], image, whole_day, could, None)
 
@@ -105,11 +105,16 @@ def viewers(
 def _newest(
     session: Session, which: Sequence[ColumnElement[bool]], cursor: str | None, limit: int
 ) -> list[GrantEntry]:
-    statement = select(table_of(GrantRow)).where(*which).order_by(GrantRow.number.desc())
+    statement = select(table_of(GrantRow)).where(*which)
+    statement = statement.order_by(GrantRow.block.desc(), GrantRow.log_index.desc())
     if cursor is not None:
-        (number,) = read_cursor(cursor, int)
-        statement = statement.where(GrantRow.number < number)
+        before = read_cursor(cursor, int, int)
+        statement = statement.where(tuple_(GrantRow.block, GrantRow.log_index) < before)
     return list(map(grant_entry, session.execute(statement.limit(checked_limit(limit) + 1))))
+
+
+def _place(entry: GrantEntry) -> tuple[int, int]:
+    return entry.position.block, entry.position.log_index
 
 
 def _membership(session: Session, found: Sequence[GrantEntry]) -> dict[str, list[Row[Any]]]:
@@ -129,6 +134,8 @@ def _live(
     grant: GrantEntry, version: VersionEntry, members: _Members, day: Span
 ) -> tuple[Span, ...]:
     """Tell when on a day a grant was live."""
+    if grant.hospital != version.hospital:
+        return ()  # the contract takes such a grant, and no look ever passes it
     ends = (day.until, grant.expiry, day.until if grant.revoked_at is None else grant.revoked_at)
     spans = [Span(max(day.since, grant.granted_at), min(ends))]
     for changes in (

@@ -1,7 +1,13 @@
 // Writes the contracts' ABIs to chain/abi, or with --check fails where what is there differs.
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 
-const CONTRACTS = ["ParticipantRegistry", "DatasetRegistry", "RoundLedger", "ImageAccess"];
+const CONTRACTS = [
+  "ParticipantRegistry",
+  "DatasetRegistry",
+  "RoundLedger",
+  "ImageAccess",
+  "AccessLogs",
+];
 const ROOT = new URL("../../", import.meta.url);
 
 async function abiOf(name) {

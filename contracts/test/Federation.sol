@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Vm} from "./Vm.sol";
+import {IAccessLogs} from "../interfaces/IAccessLogs.sol";
 import {IDatasetRegistry} from "../interfaces/IDatasetRegistry.sol";
 import {IImageAccess} from "../interfaces/IImageAccess.sol";
 import {IParticipantRegistry} from "../interfaces/IParticipantRegistry.sol";
@@ -28,6 +29,7 @@ abstract contract Federation {
     IParticipantRegistry internal participants;
     IDatasetRegistry internal datasets;
     IRoundLedger internal ledger;
+    IAccessLogs internal accessLogs;
     IImageAccess internal access;
     address internal steward = vm.addr(1);
     address internal aggregator = vm.addr(2);
@@ -49,7 +51,10 @@ abstract contract Federation {
         datasets = IDatasetRegistry(_deploy("DatasetRegistry", abi.encode(participants)));
         bytes memory registries = abi.encode(participants, datasets);
         ledger = IRoundLedger(_deploy("RoundLedger", registries));
-        access = IImageAccess(_deploy("ImageAccess", registries));
+        accessLogs = IAccessLogs(_deploy("AccessLogs", abi.encode(participants)));
+        access = IImageAccess(
+            _deploy("ImageAccess", abi.encode(participants, datasets, accessLogs))
+        );
         _enroll(aggregator, Roles.AGGREGATOR);
         _enroll(researcher, Roles.RESEARCHER);
         (witnessKeys, witnesses) = _accounts(100, 3);

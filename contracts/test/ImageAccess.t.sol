@@ -25,30 +25,28 @@ contract ImageAccessTest is Federation {
     function testAHospitalGrantsSightOfAWholeVersion() public {
         vm.expectEmit(true, true, true, true, address(access));
         emit IImageAccess.AccessGranted(
-            1,
+            _idOf(_grantTerms(bytes32(0))),
             researcher,
             _scans,
             hospitals[0],
             bytes32(0),
             PURPOSE,
-            _EXPIRY
+            _EXPIRY,
+            hospitals[0]
         );
-        uint256 grantId = _grant();
-        IImageAccess.Grant memory granted = access.grantOf(grantId);
-        _assert(granted.version == _scans && granted.image == 0, "version");
-        _assert(granted.hospital == hospitals[0], "hospital");
-        _assert(granted.researcher == researcher, "researcher");
-        _assert(granted.purpose == PURPOSE && granted.expiry == _EXPIRY, "purpose and time");
-        _assert(!granted.revoked && access.isLive(grantId), "live");
+        bytes32 grantId = _grant();
+        _assert(grantId == _idOf(_grantTerms(bytes32(0))), "the identifier");
+        _assert(access.stateOf(grantId) == IImageAccess.State.Granted, "granted");
+        _assert(access.isLive(_grantTerms(bytes32(0))), "live");
     }
 
     function testAHospitalGrantsSightOfEachImage() public {
         for (uint256 i = 0; i < _images.length; ++i) {
             bytes32[] memory proof = MerkleTree.proofOf(_leaves(), i);
-            uint256 grantId = _grantImage(_images[i], proof);
-            _assert(access.grantOf(grantId).image == _images[i], "image");
-            _assert(access.isLive(grantId), "live");
+            _grantImage(_images[i], proof);
+            _assert(access.isLive(_grantTerms(_images[i])), "live");
         }
+        _assert(!access.isLive(_grantTerms(bytes32(0))), "but not of the whole version");
     }
 
     function testAnImageOutsideTheVersionIsRefused(bytes32 image) public {
@@ -64,29 +62,91 @@ contract ImageAccessTest is Federation {
         _grantImage(bytes32(0), proof);
     }
 
-    function testOnlyAnActiveHospitalGrantsToAnActiveResearcher() public {
+    function testOnlyAnActiveHospitalGrants() public {
         vm.expectRevert(_unknownParty(stranger, Roles.HOSPITAL));
-        _grantAs(stranger, researcher, _scans, _EXPIRY);
-        vm.expectRevert(_unknownParty(stranger, Roles.RESEARCHER));
-        _grantAs(hospitals[0], stranger, _scans, _EXPIRY);
-        _suspend(researcher);
-        vm.expectRevert(_suspendedParty(researcher));
-        _grant();
+        _grantAs(stranger, stranger, _scans, _EXPIRY);
         _suspend(hospitals[0]);
         vm.expectRevert(_suspendedParty(hospitals[0]));
         _grant();
     }
 
-    function testAForeignVersionIsRefused() public {
+    function testAGrantToNobodyEnrolledIsNotLiveUntilEnrolment() public {
+        IImageAccess.Grant memory terms = _grantTerms(bytes32(0));
+        terms.researcher = stranger;
+        vm.prank(hospitals[0]);
+        access.grant(terms, new bytes32[](0));
+        _assert(!access.isLive(terms), "nobody's");
+        _enroll(stranger, Roles.RESEARCHER);
+        _assert(access.isLive(terms), "a researcher's");
+    }
+
+    function testTheSameTermsAreGrantedOnce() public {
+        bytes32 grantId = _grant();
+        bytes memory refusal = abi.encodeWithSelector(
+            IImageAccess.ImageAccessAlreadyGranted.selector,
+            grantId
+        );
+        vm.expectRevert(refusal);
+        _grant();
+        _revoke(hospitals[0]);
+        vm.expectRevert(refusal);
+        _grant();
+    }
+
+    function testADataStewardGrantsAndRevokesInAHospitalsName() public {
+        uint64 until = uint64(NOW) + 1 days;
+        vm.expectEmit(true, true, false, true, address(access));
+        emit IImageAccess.DelegationChanged(hospitals[0], stranger, until);
+        _delegate(until);
+        _assert(access.delegatedUntil(hospitals[0], stranger) == until, "until");
+        _grantAs(stranger, hospitals[0], _scans, _EXPIRY);
+        _assert(access.isLive(_grantTerms(bytes32(0))), "live");
+        vm.warp(until);
+        _revoke(stranger);
+        _assert(!access.isLive(_grantTerms(bytes32(0))), "revoked");
+    }
+
+    function testADelegationEnds(uint64 until) public {
+        until = uint64(_bound(until, 0, NOW - 1));
+        _delegate(until);
+        bytes memory refusal = abi.encodeWithSelector(
+            IImageAccess.ImageAccessNotDelegate.selector,
+            hospitals[0],
+            stranger
+        );
+        vm.expectRevert(refusal);
+        _grantAs(stranger, hospitals[0], _scans, _EXPIRY);
+        _grant();
+        vm.expectRevert(refusal);
+        _revoke(stranger);
+    }
+
+    function testADelegationIsOfOneHospitalOnly() public {
+        _delegate(_EXPIRY);
         vm.expectRevert(
             abi.encodeWithSelector(
-                IDatasetRegistry.DatasetRegistryNotOwner.selector,
-                versions[1],
+                IImageAccess.ImageAccessNotDelegate.selector,
                 hospitals[1],
-                hospitals[0]
+                stranger
             )
         );
-        _grantAs(hospitals[0], researcher, versions[1], _EXPIRY);
+        _grantAs(stranger, hospitals[1], versions[1], _EXPIRY);
+    }
+
+    function testOnlyAnActiveHospitalDelegates() public {
+        vm.expectRevert(_unknownParty(researcher, Roles.HOSPITAL));
+        vm.prank(researcher);
+        access.delegate(stranger, _EXPIRY);
+        _suspend(hospitals[0]);
+        vm.expectRevert(_suspendedParty(hospitals[0]));
+        _delegate(_EXPIRY);
+    }
+
+    function testAGrantOfAForeignVersionIsNeverLive() public {
+        _grantAs(hospitals[0], hospitals[0], versions[1], _EXPIRY);
+        IImageAccess.Grant memory terms = _grantTerms(bytes32(0));
+        terms.version = versions[1];
+        _assert(!access.isLive(terms), "another hospital's version");
     }
 
     function testAnExpiryMustLieAhead(uint64 expiry) public {
@@ -94,128 +154,160 @@ contract ImageAccessTest is Federation {
         vm.expectRevert(
             abi.encodeWithSelector(IImageAccess.ImageAccessExpiryInPast.selector, expiry, NOW)
         );
-        _grantAs(hospitals[0], researcher, _scans, expiry);
+        _grantAs(hospitals[0], hospitals[0], _scans, expiry);
     }
 
     function testARevokedGrantIsDeadForGood() public {
-        uint256 grantId = _grant();
+        bytes32 grantId = _grant();
         vm.expectEmit(true, false, false, true, address(access));
-        emit IImageAccess.AccessRevoked(grantId);
-        vm.prank(hospitals[0]);
-        access.revoke(grantId);
-        _assert(access.grantOf(grantId).revoked && !access.isLive(grantId), "dead");
+        emit IImageAccess.AccessRevoked(grantId, hospitals[0]);
+        _revoke(hospitals[0]);
+        _assert(access.stateOf(grantId) == IImageAccess.State.Revoked, "revoked");
+        _assert(!access.isLive(_grantTerms(bytes32(0))), "dead");
 
         vm.expectRevert(
             abi.encodeWithSelector(IImageAccess.ImageAccessAlreadyRevoked.selector, grantId)
         );
-        vm.prank(hospitals[0]);
-        access.revoke(grantId);
+        _revoke(hospitals[0]);
     }
 
     function testASuspendedHospitalStillRevokes() public {
-        uint256 grantId = _grant();
+        bytes32 grantId = _grant();
         _suspend(hospitals[0]);
-        vm.prank(hospitals[0]);
-        access.revoke(grantId);
-        _assert(access.grantOf(grantId).revoked, "revoked");
+        _revoke(hospitals[0]);
+        _assert(access.stateOf(grantId) == IImageAccess.State.Revoked, "revoked");
     }
 
-    function testOnlyTheGrantingHospitalRevokes() public {
-        uint256 grantId = _grant();
+    function testOnlyTheHospitalRevokes() public {
+        _grant();
         vm.expectRevert(
             abi.encodeWithSelector(
-                IImageAccess.ImageAccessNotOwner.selector,
-                _scans,
+                IImageAccess.ImageAccessNotDelegate.selector,
                 hospitals[0],
                 hospitals[1]
             )
         );
-        vm.prank(hospitals[1]);
-        access.revoke(grantId);
+        _revoke(hospitals[1]);
     }
 
-    function testAnUnknownGrantIsRefusedAndNotLive(uint256 grantId) public {
-        bytes memory refusal = abi.encodeWithSelector(
-            IImageAccess.ImageAccessUnknownGrant.selector,
-            grantId
+    function testAnUnknownGrantIsRefusedAndNotLive(bytes32 image) public {
+        IImageAccess.Grant memory terms = _grantTerms(image);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IImageAccess.ImageAccessUnknownGrant.selector,
+                _idOf(terms)
+            )
         );
-        vm.expectRevert(refusal);
-        access.grantOf(grantId);
-        vm.expectRevert(refusal);
-        access.revoke(grantId);
-        _assert(!access.isLive(grantId), "not live");
+        vm.prank(hospitals[0]);
+        access.revoke(terms);
+        _assert(!access.isLive(terms), "not live");
+        _assert(access.stateOf(_idOf(terms)) == IImageAccess.State.Unknown, "unknown");
+    }
+
+    function testEachTermMakesAnotherGrant(uint256 which, uint256 by) public {
+        _grant();
+        IImageAccess.Grant memory terms = _grantTerms(bytes32(0));
+        by = _bound(by, 1, 200);
+        which = which % 6;
+        if (which == 0) terms.version = bytes32(uint256(terms.version) ^ by);
+        if (which == 1) terms.image = bytes32(by);
+        if (which == 2) terms.hospital = address(uint160(terms.hospital) ^ uint160(by));
+        if (which == 3) terms.researcher = address(uint160(terms.researcher) ^ uint160(by));
+        if (which == 4) terms.purpose = PURPOSE ^ uint8(by);
+        if (which == 5) terms.expiry = _EXPIRY ^ uint64(by);
+        _assert(!access.isLive(terms), "not the one that was granted");
     }
 
     function testAGrantEndsAfterItsExpiry() public {
-        uint256 grantId = _grant();
+        _grant();
         vm.warp(_EXPIRY);
-        _assert(access.isLive(grantId), "live to the last second");
+        _assert(access.isLive(_grantTerms(bytes32(0))), "live to the last second");
         vm.warp(_EXPIRY + 1);
-        _assert(!access.isLive(grantId), "expired");
+        _assert(!access.isLive(_grantTerms(bytes32(0))), "expired");
     }
 
     function testASuspensionEndsAGrantUntilReinstatement() public {
-        uint256 grantId = _grant();
+        _grant();
         _suspend(researcher);
-        _assert(!access.isLive(grantId), "researcher suspended");
+        _assert(!access.isLive(_grantTerms(bytes32(0))), "researcher suspended");
         vm.prank(steward);
         participants.reinstate(researcher);
-        _assert(access.isLive(grantId), "live again");
+        _assert(access.isLive(_grantTerms(bytes32(0))), "live again");
         _suspend(hospitals[0]);
-        _assert(!access.isLive(grantId), "hospital suspended");
+        _assert(!access.isLive(_grantTerms(bytes32(0))), "hospital suspended");
     }
 
     function testAWithdrawalOrAPurposeTakenBackEndsAGrant() public {
-        uint256 grantId = _grant();
+        _grant();
         vm.prank(hospitals[0]);
         datasets.permitPurposes(_scans, 0);
-        _assert(!access.isLive(grantId), "purpose taken back");
+        _assert(!access.isLive(_grantTerms(bytes32(0))), "purpose taken back");
         vm.prank(hospitals[0]);
         datasets.permitPurposes(_scans, uint48(1) << PURPOSE);
-        _assert(access.isLive(grantId), "live again");
+        _assert(access.isLive(_grantTerms(bytes32(0))), "live again");
         vm.prank(hospitals[0]);
         datasets.withdraw(_scans, "consent");
-        _assert(!access.isLive(grantId), "withdrawn");
-    }
-
-    function testGrantsAreListedInPages(uint256 offset, uint256 limit) public {
-        for (uint256 i = 0; i < 5; ++i) _grant();
-        offset = offset % 8;
-        if (limit % 2 == 0) limit = limit % 8;
-        uint256 left = offset < 5 ? 5 - offset : 0;
-        uint256[] memory page = access.grantsOf(researcher, offset, limit);
-        _assert(page.length == (limit < left ? limit : left), "length of the page");
-        for (uint256 i = 0; i < page.length; ++i) _assert(page[i] == offset + i + 1, "grant id");
-        _assert(access.grantsOf(stranger, 0, 10).length == 0, "none");
+        _assert(!access.isLive(_grantTerms(bytes32(0))), "withdrawn");
     }
 
     function testTheRegistriesAndTheBlockOfDeploymentAreKept() public {
         vm.roll(77);
         IImageAccess other = IImageAccess(
-            _deploy("ImageAccess", abi.encode(participants, datasets))
+            _deploy("ImageAccess", abi.encode(participants, datasets, accessLogs))
         );
         _assert(address(other.participants()) == address(participants), "participants");
         _assert(address(other.datasets()) == address(datasets), "datasets");
+        _assert(address(other.accessLogs()) == address(accessLogs), "access logs");
         _assert(other.deployedAt() == 77, "deployed at block 77");
     }
 
-    function _grant() private returns (uint256) {
-        return _grantAs(hospitals[0], researcher, _scans, _EXPIRY);
+    function _grant() private returns (bytes32) {
+        return _grantAs(hospitals[0], hospitals[0], _scans, _EXPIRY);
     }
 
     function _grantAs(
+        address sender,
         address hospital,
-        address to,
         bytes32 version,
         uint64 expiry
-    ) private returns (uint256) {
-        vm.prank(hospital);
-        return access.grant(to, version, bytes32(0), new bytes32[](0), PURPOSE, expiry);
+    ) private returns (bytes32) {
+        IImageAccess.Grant memory terms = _grantTerms(bytes32(0));
+        terms.hospital = hospital;
+        terms.version = version;
+        terms.expiry = expiry;
+        vm.prank(sender);
+        return access.grant(terms, new bytes32[](0));
     }
 
-    function _grantImage(bytes32 image, bytes32[] memory proof) private returns (uint256) {
+    function _grantImage(bytes32 image, bytes32[] memory proof) private returns (bytes32) {
         vm.prank(hospitals[0]);
-        return access.grant(researcher, _scans, image, proof, PURPOSE, _EXPIRY);
+        return access.grant(_grantTerms(image), proof);
+    }
+
+    function _revoke(address sender) private {
+        vm.prank(sender);
+        access.revoke(_grantTerms(bytes32(0)));
+    }
+
+    function _delegate(uint64 until) private {
+        vm.prank(hospitals[0]);
+        access.delegate(stranger, until);
+    }
+
+    function _grantTerms(bytes32 image) private view returns (IImageAccess.Grant memory) {
+        return
+            IImageAccess.Grant({
+                version: _scans,
+                image: image,
+                hospital: hospitals[0],
+                researcher: researcher,
+                purpose: PURPOSE,
+                expiry: _EXPIRY
+            });
+    }
+
+    function _idOf(IImageAccess.Grant memory terms) private view returns (bytes32) {
+        return keccak256(abi.encode(block.chainid, address(access), terms));
     }
 
     function _leaves() private view returns (bytes32[] memory leaves) {

@@ -11,6 +11,9 @@ const LIMIT_IN_BATCH = 55_000n;
 // A hospital's first verdict in a task takes a slot for its tally; later ones change it.
 const LIMIT_FIRST_VERDICT = 42_000n;
 const LIMIT_VERDICT = 25_000n;
+const LIMIT_GRANT = 60_000n;
+const LIMIT_LOG_ENTRY = 100n;
+const LOG_ENTRIES = 1024n;
 const LIMIT_COSIGNED_HEAD = 52_000n;
 const BATCH = 16;
 const PURPOSE = 6n;
@@ -89,6 +92,12 @@ const datasets = await deploy("DatasetRegistry", participants.address);
 const ledger = await deploy("RoundLedger", {
   participantRegistry: participants.address,
   datasetRegistry: datasets.address,
+});
+const accessLogs = await deploy("AccessLogs", participants.address);
+const access = await deploy("ImageAccess", {
+  participantRegistry: participants.address,
+  datasetRegistry: datasets.address,
+  logs: accessLogs.address,
 });
 
 async function enroll(account, role) {
@@ -246,6 +255,24 @@ async function cosign(round, block) {
   return BigInt(gasUsed);
 }
 
+async function grant(hospital, expiry) {
+  const terms = {
+    version: versions.get(hospital),
+    image: new Uint8Array(32),
+    hospital,
+    researcher: relayer,
+    purpose: PURPOSE,
+    expiry,
+  };
+  return BigInt((await access.send(hospital, "grant", { terms, proof: [] })).gasUsed);
+}
+
+async function anchor(hospital, first) {
+  const root = await keccak(`looks from ${first}`);
+  const input = { root, first, entries: LOG_ENTRIES };
+  return BigInt((await accessLogs.send(hospital, "anchor", input)).gasUsed) / LOG_ENTRIES;
+}
+
 await enroll(aggregator, "AGGREGATOR");
 await enroll(witness, "WITNESS");
 const versions = new Map();
@@ -273,6 +300,15 @@ const nextRound = await open("batch", "model", "model blob");
 await relayBatch(nextRound, "model");
 const verdict = await proposeAll(nextRound);
 
+const { timestamp: now } = await request("eth_getBlockByNumber", "latest", false);
+const granted = [
+  await grant(first, BigInt(now) + 86_400n),
+  await grant(first, BigInt(now) + 172_800n),
+].reduce((most, gas) => (gas > most ? gas : most));
+const logEntry = [await anchor(first, 0n), await anchor(first, LOG_ENTRIES)].reduce(
+  (most, gas) => (gas > most ? gas : most),
+);
+
 const alone = [...relayed, ...own].reduce((most, gas) => (gas > most ? gas : most));
 console.log(`gas: relayed ${relayed.join(", then ")}; sent by the hospital ${own.join(", then ")}`);
 console.log(
@@ -289,3 +325,9 @@ assert(inBatch <= LIMIT_IN_BATCH, "a record in a batch costs more than its limit
 assert(firstVerdict <= LIMIT_FIRST_VERDICT, "a first verdict costs more than its limit");
 assert(verdict <= LIMIT_VERDICT, "a verdict costs more than its limit");
 assert(cosigned <= LIMIT_COSIGNED_HEAD, "a cosigned head costs more than its limit");
+console.log(
+  `gas: grant ${granted} (limit ${LIMIT_GRANT}); anchored log entry ${logEntry} in batches of ` +
+    `${LOG_ENTRIES} (limit ${LIMIT_LOG_ENTRY})`,
+);
+assert(granted <= LIMIT_GRANT, "a grant costs more than its limit");
+assert(logEntry <= LIMIT_LOG_ENTRY, "an anchored log entry costs more than its limit");

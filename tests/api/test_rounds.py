@@ -80,7 +80,7 @@ def test_a_model_that_breaks_off_cannot_be_taken_for_a_whole_one(server: Running
 
 def test_a_researcher_sees_its_own_grants_and_the_block(server: Running) -> None:
     grant = AccessGrant(
-        number=1,
+        grant=b"\x7c" * 32,
         version=b"\xda" * 32,
         image=None,
         hospital=HOSPITAL.address,
@@ -90,7 +90,7 @@ def test_a_researcher_sees_its_own_grants_and_the_block(server: Running) -> None
         revoked=False,
         live=True,
     )
-    server.ledger.grants += [grant, replace(grant, number=2, researcher=AUDITOR.address)]
+    server.ledger.grants += [grant, replace(grant, grant=b"\x7d" * 32, researcher=AUDITOR.address)]
     answer = server.http.get("/v1/grants/mine", headers=server.sign_in(RESEARCHER)).json()
     assert [from_json_dict(AccessGrant, found) for found in answer["grants"]] == [grant]
     assert answer["block"] == {

@@ -597,22 +597,22 @@ def test_a_grant_lives_until_it_is_revoked(federation: Federation) -> None:
     proofs = [merkle_proof(leaves, index) for index in range(3)]
     expiry = int(time.time()) + HOUR
 
-    def grant(image: bytes | None, proof: tuple[bytes, ...]) -> int:
+    def grant(image: bytes | None, proof: tuple[bytes, ...]) -> bytes:
         return hospital.grant_access(
             researcher, version, image, proof, purpose=PURPOSE, expiry=expiry
         )
 
     whole = grant(None, ())
-    number = next(grant(digest("image 1"), proof) for proof in proofs if _leads(leaves, proof))
+    single = next(grant(digest("image 1"), proof) for proof in proofs if _leads(leaves, proof))
     assert refusal(lambda: grant(digest("image 9"), proofs[0]))[0] == "ImageAccessNotInVersion"
 
     answer = federation.reader.grants_of(researcher)
     assert answer.block == federation.reader.head()
-    assert [(item.number, item.image, item.live) for item in answer.grants] == [
+    assert [(item.grant, item.image, item.live) for item in answer.grants] == [
         (whole, None, True),
-        (number, digest("image 1"), True),
+        (single, digest("image 1"), True),
     ]
-    hospital.revoke(number)
+    hospital.revoke(single)
     found = federation.reader.grants_of(researcher).grants[-1]
     assert (found.revoked, found.live) == (True, False)
     assert (found.version, found.hospital, found.researcher) == (
@@ -620,15 +620,75 @@ def test_a_grant_lives_until_it_is_revoked(federation: Federation) -> None:
         hospital.account_address,
         researcher,
     )
-    assert refusal(lambda: hospital.revoke(number)) == (
+    assert refusal(lambda: hospital.revoke(single)) == (
         "ImageAccessAlreadyRevoked",
-        {"grantId": number},
+        {"grantId": "0x" + single.hex()},
     )
-    assert refusal(lambda: federation.ledgers[TWO].revoke(whole))[0] == "ImageAccessNotOwner"
-    assert refusal(lambda: hospital.revoke(99)) == (
-        "ImageAccessUnknownGrant",
-        {"grantId": 99},
+    assert refusal(lambda: grant(None, ())) == (
+        "ImageAccessAlreadyGranted",
+        {"grantId": "0x" + whole.hex()},
     )
+    assert refusal(lambda: federation.ledgers[TWO].revoke(whole))[0] == "ImageAccessNotDelegate"
+    with pytest.raises(InvalidInputError, match="no grant 0x"):
+        hospital.revoke(digest("no grant"))
+
+
+def test_a_grant_that_could_never_be_used_is_not_sent(federation: Federation) -> None:
+    def grant(version: bytes, purpose: int) -> bytes:
+        return federation.ledgers[ONE].grant_access(
+            federation.address("researcher"),
+            version,
+            None,
+            (),
+            purpose=purpose,
+            expiry=federation.reader.head().timestamp + HOUR,
+        )
+
+    foreign, own = federation.versions[TWO], federation.versions[ONE]
+    assert refusal(lambda: grant(foreign, PURPOSE))[0] == "DatasetRegistryNotOwner"
+    assert refusal(lambda: grant(own, 7))[0] == "DatasetRegistryPurposeNotPermitted"
+    assert federation.reader.grants_of(federation.address("researcher")).grants == ()
+
+
+def test_a_data_steward_grants_in_a_hospitals_name(federation: Federation) -> None:
+    owner, data_steward = federation.ledgers[ONE], federation.ledgers[TWO]
+    until = federation.reader.head().timestamp + HOUR
+    owner.delegate(data_steward.account_address, until)
+    reader = federation.reader
+    delegated = reader.delegated_until(owner.account_address, data_steward.account_address)
+    assert delegated == until
+    granted = data_steward.grant_access(
+        federation.address("researcher"),
+        federation.versions[ONE],
+        None,
+        (),
+        purpose=PURPOSE,
+        expiry=until,
+        hospital=owner.account_address,
+    )
+    found = reader.grant(granted)
+    assert (found.hospital, found.live) == (owner.account_address, True)
+    owner.delegate(data_steward.account_address, 0)
+    assert refusal(lambda: data_steward.revoke(granted))[0] == "ImageAccessNotDelegate"
+
+
+def test_a_hospital_anchors_its_looks_one_batch_behind_the_other(federation: Federation) -> None:
+    hospital, reader = federation.ledgers[ONE], federation.reader
+    address = hospital.account_address
+    hospital.anchor_looks(digest("looks 0 to 4"), 0, 5)
+    assert refusal(lambda: hospital.anchor_looks(digest("again"), 0, 5)) == (
+        "AccessLogsOutOfOrder",
+        {"expected": 5, "found": 0},
+    )
+    hospital.anchor_looks(digest("look 5"), 5, 1)
+    federation.ledgers[TWO].anchor_looks(digest("another's"), 0, 2)
+    assert reader.anchored(address) == (2, 6)
+    batches = reader.anchored_batches(address)
+    assert [(one.batch, one.root, one.first, one.entries) for one in batches] == [
+        (1, digest("looks 0 to 4"), 0, 5),
+        (2, digest("look 5"), 5, 1),
+    ]
+    assert len(reader.anchored_batches()) == 3
 
 
 def _leads(leaves: tuple[bytes, ...], proof: tuple[bytes, ...]) -> bool:
@@ -656,26 +716,6 @@ def test_a_grant_ends_by_the_clock_on_a_chain_without_new_blocks(
     assert is_live()
     monkeypatch.setattr("chain.reader.time.time", lambda: expiry + 1.0)
     assert not is_live()
-
-
-def test_many_grants_are_read_a_page_at_a_time(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("chain.reader._GRANTS_PAGE", 2)
-    hospital, researcher = federation.ledgers[ONE], federation.address("researcher")
-    numbers = [
-        hospital.grant_access(
-            researcher,
-            federation.versions[ONE],
-            None,
-            (),
-            purpose=PURPOSE,
-            expiry=federation.reader.head().timestamp + HOUR,
-        )
-        for _ in range(4)
-    ]
-    answer = federation.reader.grants_of(researcher)
-    assert [item.number for item in answer.grants] == numbers
 
 
 def test_grants_need_the_address_of_their_contract(federation: Federation) -> None:

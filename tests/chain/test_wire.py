@@ -93,7 +93,7 @@ VALUES: list[Any] = [
         previous=bytes(32),
     ),
     AccessGrant(
-        number=1,
+        grant=DIGEST,
         version=DIGEST,
         image=None,
         hospital=HOSPITAL,

@@ -248,23 +248,25 @@ class StoryLedger(FakeLedger):
             ("RoundAborted", {"round": round_, "task": digest("task"), "by": by, "reason": reason})
         )
 
-    def grant(self, version: bytes, image: bytes, days: int) -> int:
+    def grant(self, version: bytes, image: bytes, days: int) -> bytes:
         self.given_grants += 1
+        grant = digest(f"grant {self.given_grants}")
         self.log(
             (
                 "AccessGranted",
                 {
-                    "grantId": self.given_grants,
+                    "grantId": grant,
                     "version": version,
                     "image": image,
                     "hospital": account("albatross").address,
                     "researcher": account("researcher").address,
                     "purpose": PURPOSE,
                     "expiry": self.at + days * 24 * HOUR,
+                    "by": account("albatross").address,
                 },
             )
         )
-        return self.given_grants
+        return grant
 
 
 ACCEPTED = (Outcome.ACCEPTED, 0, 0, 0)
