@@ -39,7 +39,7 @@ def run(
     heads: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Heads that another party has seen: its heads.jsonl. Can be given more than once.",
+            help="Heads that another party has seen: its heads.jsonl, or a bundle. Repeatable.",
             exists=True,
             dir_okay=False,
             show_default=False,

@@ -51,7 +51,7 @@ contract ImageAccessTest is Federation {
 
     function testAnImageOutsideTheVersionIsRefused(bytes32 image) public {
         bytes32[] memory proof = MerkleTree.proofOf(_leaves(), 0);
-        if (image == 0) image = bytes32(uint256(1));
+        if (image == 0 || image == _images[0]) image = bytes32(uint256(1));
         vm.expectRevert(_notInVersion(image));
         _grantImage(image, proof);
     }
