@@ -1,5 +1,6 @@
 """Whatever is changed in a bundle is found, also by whoever repairs the checksums."""
 
+import json
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from audit.container import MAGIC, opened
 from audit.verify import BLOBS, BUNDLE, EVENTS, HEAD, REPLAY
 from chain import rlp
 from chain.canonical import canonical_json
+from chain.cid import RAW, Cid
 from chain.errors import BundleError, FedWitnessError
 from chain.signing import sign_head
 from chain.types import LedgerHead
@@ -314,6 +316,20 @@ def test_a_blob_that_no_round_stands_on_is_found(bundles: Path, tmp_path: Path) 
 def test_keys_of_another_form_are_found(bundles: Path, tmp_path: Path, keys: bytes) -> None:
     path = with_parts(bundles / "full.bundle", tmp_path / "keys", keys=keys)
     assert steps_that_fail(path) == {BUNDLE}
+
+
+def test_a_key_for_a_blob_by_the_name_of_another_codec_is_found(
+    bundles: Path, tmp_path: Path
+) -> None:
+    was = Opened.read((bundles / "full.bundle").read_bytes())
+    name, key = next(iter(json.loads(was.parts["keys"]).items()))
+    raw = Cid(RAW, Cid.parse(name).digest)
+    blobs = {part: content for part, content in was.parts.items() if part.startswith("blob/")}
+    blobs[f"blob/{raw}"] = blobs.pop(f"blob/{name}")
+    keys = canonical_json({str(raw): key})
+    parts = {"ledger": was.parts["ledger"], **dict(sorted(blobs.items())), "keys": keys}
+    (tmp_path / "raw").write_bytes(Opened(was.header, parts).to_bytes())
+    assert BUNDLE in steps_that_fail(tmp_path / "raw")
 
 
 def test_a_key_that_is_left_out_is_found_when_the_round_is_replayed(
