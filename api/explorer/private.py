@@ -1,6 +1,6 @@
 """Pages for those who signed in: parties, their data sets, and who may look at images.
 
-Auditors and stewards see all of it, a hospital its own.
+Auditors and stewards see all of it, a hospital its own, a researcher the grants to them.
 """
 
 from datetime import UTC, date, datetime
@@ -30,9 +30,9 @@ Reader = Annotated[Party, admits(*AUDITORS, Role.HOSPITAL)]
 Text = Annotated[str, Query(max_length=128)]
 
 
-@router.get("/hospitals")
+@router.get("/hospitals", dependencies=[admits(*AUDITORS, Role.HOSPITAL)])
 def parties(
-    request: Request, server: Server, party: Reader, role: Text = "", cursor: Cursor = None
+    request: Request, server: Server, role: Text = "", cursor: Cursor = None
 ) -> HTMLResponse:
     """List the federation's parties."""
     wanted = member_of(Role, role) if role else None
@@ -47,7 +47,6 @@ def parties(
         parties=found.entries,
         cursor=found.cursor,
         roles=[one.name for one in Role],
-        own=None if _sees_all(party) else party.address,
         query={"role": role, "cursor": cursor},
     )
 
@@ -121,7 +120,7 @@ def dataset(
 def grants(
     request: Request,
     server: Server,
-    party: Reader,
+    party: Annotated[Party, admits(*AUDITORS, Role.HOSPITAL, Role.RESEARCHER)],
     version: Text = "",
     image: Text = "",
     day: Text = "",
@@ -131,13 +130,15 @@ def grants(
     of_version = from_hex(version.strip(), "version") if version.strip() else None
     of_image = from_hex(image.strip(), "image") if image.strip() else None
     own = None if _sees_all(party) else party.address
+    is_hospital = Role.HOSPITAL in party.roles
     # The cursor belongs to the answer about a day where that is asked for, else to the list.
     found, asked_of = asked(
         server,
         lambda session: queries.grants(
             session,
             version=of_version,
-            hospital=own,
+            hospital=own if is_hospital else None,
+            researcher=None if is_hospital else own,
             cursor=None if of_version else cursor,
         ),
     )
