@@ -27,10 +27,13 @@ from chain.addresses import address_order
 from chain.blob_store import BlobReader
 from chain.canonical import canonical_json
 from chain.cid import Cid
+from chain.digests import keccak
 from chain.envelope import content_key
-from chain.errors import InvalidInputError, UncosignedError
+from chain.errors import InvalidInputError, LedgerError, UncosignedError
+from chain.heads import genesis_history, next_history
 from chain.ledger import LedgerReader
 from chain.receipts import encode_header, prove_receipts
+from chain.rpc import RawLog
 from chain.schema import MAX_MODEL
 from chain.types import CosignedHead, LedgerHead, Phase, Round
 
@@ -171,26 +174,40 @@ def _write_ledger(
     reader: LedgerReader, head: LedgerHead, path: Path, progress: ProgressCallback
 ) -> Path:
     """Write every block that holds a log, with the receipts that hold it."""
+    where = (reader.address, reader.participant_registry, reader.dataset_registry)
+    history = genesis_history(reader.chain_id, *where)
     encoded: list[bytes] = []
-    for block in _blocks(reader, head.number):
+    for number, found in groupby(reader.raw_logs(head.number), key=lambda log: log.block):
         progress(Progress("blocks", len(encoded), head.blocks))
-        encoded.append(block)
+        logs = list(found)
+        try:
+            header, receipts = _prove(reader, number, logs)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            message = f"the chain's node tells block {number} in another form than Ethereum's"
+            raise LedgerError(message) from error
+        history = next_history(history, number, keccak(header), len(logs))
+        encoded.append(rlp.encode_list([header, receipts]))
     progress(Progress("blocks", len(encoded), head.blocks))
+    if history != head.history:
+        message = (
+            f"expected blocks of the history 0x{head.history.hex()}, found 0x{history.hex()}: "
+            "the chain moved on while it was read; try again"
+        )
+        raise LedgerError(message)
     path.write_bytes(rlp.encode_list(encoded))
     return path
 
 
-def _blocks(reader: LedgerReader, last: int) -> Iterator[bytes]:
-    for number, logs in groupby(reader.raw_logs(last), key=lambda log: log.block):
-        block, receipts = reader.raw_block(number)
-        places = {one["transactionHash"]: int(one["transactionIndex"], 16) for one in receipts}
-        indices = sorted({places[f"0x{log.transaction.hex()}"] for log in logs})
-        proofs = prove_receipts(block, receipts, indices)
-        proven: list[rlp.Item] = [
-            [rlp.int_bytes(index), list(nodes)]
-            for index, nodes in zip(indices, proofs, strict=True)
-        ]
-        yield rlp.encode_list([encode_header(block), rlp.encode(proven)])
+def _prove(reader: LedgerReader, number: int, logs: Sequence[RawLog]) -> tuple[bytes, bytes]:
+    """Give a block's header, and the receipts of its logs with their proofs, both as RLP."""
+    block, receipts = reader.raw_block(number)
+    places = {one["transactionHash"]: int(one["transactionIndex"], 16) for one in receipts}
+    indices = sorted({places[f"0x{log.transaction.hex()}"] for log in logs})
+    proofs = prove_receipts(block, receipts, indices)
+    proven: list[rlp.Item] = [
+        [rlp.int_bytes(index), list(nodes)] for index, nodes in zip(indices, proofs, strict=True)
+    ]
+    return encode_header(block), rlp.encode(proven)
 
 
 def _fetch(

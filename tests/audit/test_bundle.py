@@ -1,7 +1,9 @@
 """A bundle proves a model without a network, and says what it rests on."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,14 @@ from audit.journal import read_heads
 from audit.replay import replay_disclosed
 from chain.cid import Cid
 from chain.envelope import EnvelopeContext, seal
-from chain.errors import BlobUnavailableError, BundleError, InvalidInputError, UncosignedError
+from chain.errors import (
+    BlobUnavailableError,
+    BundleError,
+    InvalidInputError,
+    LedgerError,
+    UncosignedError,
+)
+from chain.rpc import RawLog
 from chain.signing import sign_head
 from chain.tensors import tensor_bytes
 from chain.types import CosignedHead, Reason
@@ -166,6 +175,41 @@ def test_a_bundle_waits_for_the_quorums_signatures(training: Training, tmp_path:
         reader = CosignedReader(training.federation, signers)
         with pytest.raises(UncosignedError, match=f"expected 2 witnesses .* found {len(signers)}"):
             build_bundle(reader, None, model_of(training, 1), tmp_path / "light")
+    assert not list(tmp_path.glob("light*"))
+
+
+class Forgetful(CosignedReader):
+    """A ledger whose node tells blocks otherwise than before."""
+
+    changes: Mapping[str, Any] = {}
+
+    def raw_block(self, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        block, receipts = super().raw_block(number)
+        return {**block, **self.changes}, receipts
+
+    def raw_logs(self, to_block: int) -> Iterator[RawLog]:
+        logs = list(super().raw_logs(to_block))
+        yield from logs if self.changes else logs[:-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "moved on while it was read"),
+        ({"gasUsed": "0x1"}, "does not hash to"),
+        ({"gasUsed": "many"}, "another form than Ethereum's"),
+        ({"receiptsRoot": "0x00"}, "its node lost some"),
+        ({"receiptsRoot": None}, "another form than Ethereum's"),
+    ],
+)
+def test_a_node_that_tells_another_chain_makes_no_bundle(
+    training: Training, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    training.finish(training.open_round())
+    reader = Forgetful(training.federation)
+    reader.changes = changes
+    with pytest.raises(LedgerError, match=told):
+        build_bundle(reader, None, model_of(training, 1), tmp_path / "light")
     assert not list(tmp_path.glob("light*"))
 
 
