@@ -22,8 +22,9 @@ from aggregator.index import (
 from aggregator.tables import SCHEMA_VERSION
 from chain.errors import IndexDatabaseError, InvalidInputError, LedgerError
 from chain.ledger import LedgerReader
+from chain.signing import sign_head
 from tests.aggregator.postgresql import find_programs, running_server
-from tests.federation import HOSPITALS, Federation, dataset_terms, digest
+from tests.federation import HOSPITALS, WITNESSES, Federation, dataset_terms, digest
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def live_through_everything(federation: Federation) -> None:
     steward = ledgers["steward"]
     first = federation.open_round()
     federation.finish(first)
+    cosign(federation, first, "witness-1")
     second = federation.open_round(base_model=digest("model"), base_blob=digest("model blob"))
     largest = {"epsilon": 2**64 - 1, "delta": 2**63}
     ledgers["hospital-1"].record_update(federation.record("hospital-1", second, **largest))
@@ -69,6 +71,14 @@ def live_through_everything(federation: Federation) -> None:
     ledgers["hospital-1"].withdraw(corrected, "consent revoked")
 
 
+def cosign(federation: Federation, number: int, witness: str) -> None:
+    """Sign the ledger's head at a final round, as a witness."""
+    reader, account = federation.reader, federation.identities[witness].account
+    head = reader.head_of_final(number)
+    signature = sign_head(reader.chain_id, reader.address, head, account)
+    federation.ledgers[witness].cosign(head, account.address, signature)
+
+
 def _place(federation: Federation) -> int:
     addresses = sorted(int(federation.address(name), 16) for name in HOSPITALS)
     return addresses.index(int(federation.address("hospital-1"), 16))
@@ -93,6 +103,24 @@ def test_an_index_filled_in_steps_equals_one_built_at_once(
     assert compare(engine, federation.reader) == []
 
 
+def test_what_witnesses_signed_of_the_chain_is_in_a_rounds_history(
+    federation: Federation, engine: Engine
+) -> None:
+    number = federation.open_round()
+    federation.finish(number)
+    for witness in WITNESSES:
+        cosign(federation, number, witness)
+    update_index(engine, federation.reader)
+    with reading(engine) as session:
+        found = queries.round_history(session, number).cosignatures
+        witnesses = queries.overview(session).witnesses
+    assert {(one.witness, one.number, one.hash, one.blocks, one.signature) for one in found} == {
+        (one.witness, one.head.number, one.head.hash, one.head.blocks, one.signature)
+        for one in federation.reader.cosignatures(number)
+    }
+    assert [(one.rounds, one.attested, one.cosigned) for one in witnesses] == [(1, 1, 1)] * 2
+
+
 def test_a_deleted_index_comes_back_equal(
     federation: Federation, engine: Engine, tmp_path: Path
 ) -> None:
@@ -110,12 +138,15 @@ def test_a_chain_that_went_back_is_read_anew(federation: Federation, engine: Eng
     update_index(engine, federation.reader)
     before, snapshot = index_digest(engine), federation.rpc("evm_snapshot")
     federation.open_round()
-    update_index(engine, federation.reader)
+    last = update_index(engine, federation.reader)
     assert index_digest(engine) != before
     federation.rpc("evm_revert", snapshot)
     update_index(engine, federation.reader)
     assert index_digest(engine) == before
     assert compare(engine, federation.reader) == []
+    with reading(engine) as session:
+        (finding,) = queries.oddities(session).findings
+    assert (finding.what, finding.expected, finding.found) == ("rewound", last.hash, None)
 
 
 def test_another_chain_of_the_same_length_is_noticed(
