@@ -84,8 +84,13 @@ check: setup ## Lint, types, import rules, contract analysis, and that the ABIs 
 .PHONY: bench
 bench: setup ## Measure everything; results go to bench/results.json
 	python -m bench.round_stages
+	$(MAKE) bench-index
 	$(MAKE) bench-aggregation
 	$(MAKE) bench-robustness
+
+.PHONY: bench-index
+bench-index: setup ## Rebuild the index from a million events, and ask it an auditor's questions
+	python -m bench.index
 
 .PHONY: bench-aggregation
 bench-aggregation: setup $(PEERS)/.python-done ## Measure aggregation against Flower and ByzFL, and its memory
