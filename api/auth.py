@@ -38,7 +38,7 @@ router = APIRouter(prefix="/v1/auth", tags=["Sign-in"])
 _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="session",
-    description="The token of `POST /v1/auth/session`.",
+    description="The token of `POST /v1/auth/session`; for GET, its cookie does as well.",
 )
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 

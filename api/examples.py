@@ -282,7 +282,7 @@ def descendants() -> Json:
 def viewers() -> Json:
     """Return the example of who could see an image on a day."""
     grant = GrantEntry(
-        number=1,
+        grant=b"\x7c" * 32,
         version=b"\xda" * 32,
         image=None,
         hospital=_HOSPITAL,

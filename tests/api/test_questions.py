@@ -17,6 +17,7 @@ from prov.model import ProvDocument, ProvInvalidation
 
 from api.bundle_cache import BundleCache
 from audit.bundle import Trust, verify_bundle
+from chain.errors import IndexDatabaseError
 from chain.signing import sign_head
 from chain.types import Outcome, Reason
 from chain.wire import to_hex
@@ -218,6 +219,17 @@ def test_histories_are_taken_away_as_tables_and_lines(asked: Asked) -> None:
     assert asked(path, "hospital-2").status_code == 403
 
 
+def test_an_export_that_breaks_off_cannot_be_taken_for_a_whole_one(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_facts: object, _number: int) -> None:
+        raise IndexDatabaseError("the index went away")
+
+    monkeypatch.setattr("audit.facts.Facts._round", fail)
+    with pytest.raises(httpx.RemoteProtocolError):
+        asked(f"/v1/provenance/models/{MODEL}/export?format=jsonl")
+
+
 def test_anybody_gets_a_bundle_that_proves_itself(asked: Asked, tmp_path: Path) -> None:
     answer = asked(f"/v1/models/{MODEL}/bundle", "")
     assert answer.headers["Content-Type"] == "application/octet-stream"
@@ -251,10 +263,12 @@ def test_a_client_gets_only_so_many_bundles(asked: Asked, tmp_path: Path) -> Non
 
 def test_a_bundle_that_is_too_large_is_not_kept(asked: Asked, tmp_path: Path) -> None:
     ledger = cast("Any", asked.federation.ledgers["steward"])
-    with running(tmp_path, ledger, MemoryBlobStore(), max_bundle_bytes=100) as server:
+    small = {"max_bundle_bytes": 100, "bundles_per_minute": 10_000}
+    with running(tmp_path, ledger, MemoryBlobStore(), **small) as server:
         end = time.monotonic() + 60
         answer = server.http.get(f"/v1/models/{MODEL}/bundle")
         while answer.status_code in (404, 503) and time.monotonic() < end:
+            time.sleep(0.05)
             answer = server.http.get(f"/v1/models/{MODEL}/bundle")
         assert (answer.status_code, answer.json()["type"]) == (507, "bundle-too-large")
         assert list((server.settings.spool / "bundles").iterdir()) == []

@@ -24,6 +24,7 @@ from prov.model import (
     ProvUsage,
 )
 
+from aggregator.index import IndexedBlock
 from aggregator.queries import (
     Contribution,
     CosignatureEntry,
@@ -39,7 +40,8 @@ from aggregator.queries import (
     WitnessWord,
 )
 from audit.exports import COLUMNS, Format, export
-from audit.facts import DescendantFact, Fact, LedgerState, PartyFact
+from audit.facts import DescendantFact, Fact, Facts, LedgerState, PartyFact
+from chain.errors import IndexDatabaseError
 from chain.types import DatasetState, LogPosition, Outcome, Phase
 
 LEDGER = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -351,6 +353,22 @@ def test_a_moment_that_no_calendar_has_is_left_out() -> None:
     }
     assert "prov:endTime" not in told[f"ledger:registration-{'da' * 32}"]
     assert "prov:endTime" in told[f"ledger:withdrawal-{'da' * 32}"]
+
+
+def test_an_index_that_goes_back_ends_an_export() -> None:
+    blocks = iter((57, 57, 56))
+
+    class Rewound:
+        def ask(self, _question: object) -> tuple[Any, IndexedBlock]:
+            number = next(blocks)
+            answers: dict[int, Any] = {57: (31337, LEDGER), 56: None}
+            return answers[number], IndexedBlock(number, b"\x57" * 32)
+
+    facts = Facts(Rewound())
+    assert facts._ask(lambda _: None)
+    assert facts._state() == STATE
+    with pytest.raises(IndexDatabaseError, match="went back from block 57 to 56"):
+        facts._ask(lambda _: None)
 
 
 @pytest.mark.parametrize("kind", Format)

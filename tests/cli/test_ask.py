@@ -212,6 +212,16 @@ def test_histories_are_taken_away_as_tables_and_lines(asked: Asked, tmp_path: Pa
     assert sum(line["kind"] == "update" for line in lines) == 2
 
 
+@pytest.mark.parametrize("kind", ["prov", "csv", "jsonl"])
+def test_an_export_of_many_pages_is_that_of_one(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    words = ("dataset", to_hex(asked.federation.versions["hospital-2"]), "--format", kind)
+    whole = asked.text(*words)
+    monkeypatch.setattr("audit.facts.PAGE", 1)
+    assert asked.text(*words) == whole
+
+
 def test_what_is_not_there_is_an_error_and_leaves_no_file(asked: Asked, tmp_path: Path) -> None:
     unknown, path = to_hex(digest("unknown")), tmp_path / "none.csv"
     assert "no final round made" in asked.text("model", unknown, code=2)
