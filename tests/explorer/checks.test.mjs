@@ -104,6 +104,29 @@ test("blocks out of order are found", () => {
   assert.deepEqual(failed(report), [13]);
 });
 
+test("blocks whose numbers do not ascend are refused, whoever signed them", () => {
+  for (const numberOf of [() => 10, (at) => 100 - at]) {
+    const report = verified(() => {}, { numberOf });
+    assert.match(report.findings[0].expected, /^a number above/);
+    assert.deepEqual(failed(report), [13]);
+  }
+});
+
+test("a receipt without a log of the federation is refused beside the others", () => {
+  const tamper = (blocks) => blocks[0].receipts.unshift(blocks[0].foreign);
+  const report = verified(() => {}, { tamper });
+  assert.equal(report.findings[0].expected, "a log of the federation");
+});
+
+test("receipts that do not ascend, or come twice, are refused", () => {
+  for (const tamper of [
+    (blocks) => blocks[1].receipts.reverse(),
+    (blocks) => blocks[1].receipts.push(blocks[1].receipts[1]),
+  ]) {
+    assert.match(verified(() => {}, { tamper }).findings[0].expected, /^a transaction above/);
+  }
+});
+
 test("a receipt under another transaction's index is found", () => {
   const tamper = (blocks) => (blocks[0].receipts[0][0] = Uint8Array.of(3));
   assert.deepEqual(failed(verified(() => {}, { tamper })), [13]);

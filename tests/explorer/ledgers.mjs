@@ -202,10 +202,11 @@ export const eventsOf = (blocks, name) => blocks.flat(2).filter((each) => each.n
  * Write a story as the bundle of its last final round.
  * @param {object[][][]} blocks
  * @param {{signers?: string[], tamper?: (blocks: object[]) => void, header?: object,
- *   headTamper?: (head: object) => void}} [changes] What to do otherwise than an honest server.
+ *   headTamper?: (head: object) => void, numberOf?: (at: number) => number}} [changes] What to do otherwise than an honest server.
  */
 export function bundleOf(blocks, changes = {}) {
-  const built = blocks.map((transactions, at) => builtBlock(10 + 3 * at, transactions));
+  const numberOf = changes.numberOf ?? ((at) => 10 + 3 * at);
+  const built = blocks.map((transactions, at) => builtBlock(numberOf(at), transactions));
   let history = genesisHistory(CHAIN_ID, LEDGER, PARTICIPANTS, DATASETS);
   for (const { number, hash, logs } of built) history = nextHistory(history, number, hash, logs);
   const last = built.at(-1);

@@ -21,6 +21,7 @@ from chain.signing import sign_head
 from tests.aggregator.training import Training
 from tests.api.conftest import Running, running
 from tests.audit.bundles import model_of
+from tests.explorer.test_in_a_browser import FLAGS, violations
 from tests.federation import (
     WITNESSES,
     Federation,
@@ -34,15 +35,6 @@ from tests.memory_blobs import MemoryBlobStore
 IMAGES = 7
 SHOWN = 4  # the image whose proof is shown
 PICTURES = os.environ.get("FEDWITNESS_PICTURES")  # a folder, where one wants to see the pages
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +146,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page of a fresh browser; whatever it complains of fails the test."""
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
     found = context.new_page()
     complaints: list[str] = []
     found.on("pageerror", lambda error: complaints.append(str(error)))
@@ -278,6 +270,38 @@ def test_another_models_file_and_another_proof_are_refused(site: Site, page: Pag
     page.locator("#image-text").fill(json.dumps(proof))
     page.get_by_role("button", name="Verify the proof").click()
     expect(page.locator("#image-result")).to_contain_text("Not proven.")
+
+
+@pytest.mark.parametrize("is_honest", [True, False], ids=["verified", "failed"])
+def test_what_came_of_it_is_fit_for_screen_readers_phones_and_keyboards(
+    site: Site, page: Page, is_honest: bool
+) -> None:
+    if not is_honest:
+        page.route(
+            "**/v1/models/*/bundle",
+            lambda route: route.fulfill(body=tampered(route.fetch().body(), "a byte, resealed")),
+        )
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"{site.url}/verify?model=0x{site.model.hex()}")
+    expect(page.locator("#ready")).to_contain_text("Ready")
+    page.locator("#known-witnesses").focus()
+    page.keyboard.insert_text(site.witnesses)
+    page.locator("#model").focus()
+    page.keyboard.press("Enter")
+    verdict = "Verified." if is_honest else "Not verified."
+    expect(page.locator("#verdict")).to_contain_text(verdict)
+    # What is said aloud is what stands there.
+    expect(page.locator("#state")).to_contain_text(verdict)
+    expect(page.locator("#result-head")).to_be_focused()
+    if is_honest:
+        page.locator("#image-text").fill(site.proof.read_text())
+        page.get_by_role("button", name="Verify the proof").click()
+        expect(page.locator("#image-result")).to_contain_text("Proven.")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert violations(page, "document") == []
+    page.emulate_media(color_scheme="dark")
+    assert violations(page, "document, {runOnly: ['color-contrast']}") == []
+    picture(page, f"phone-{'honest' if is_honest else 'failed'}")
 
 
 def test_what_is_mistyped_is_told_and_nothing_begins(site: Site, page: Page) -> None:

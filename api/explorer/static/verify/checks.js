@@ -98,6 +98,9 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   const told = new Map();
   const report = { trust: null, model: null, rounds: [], versions: [] };
   const titles = new Map(TITLES);
+  const collect = (found) => {
+    for (const one of found) findings.push(one);
+  };
   const attempt = (step, message, run) => {
     progress(step, 0, 1);
     try {
@@ -119,7 +122,7 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
     return read;
   });
   if (bundle === undefined) return summed(report, findings, told, titles);
-  findings.push(...verifyPlace(bundle, known));
+  collect(verifyPlace(bundle, known));
 
   // (13) The events, which tell who the round's witnesses are: so before (12).
   const federation = attempt(EVENTS, "the ledger's part does not lead to the signed head", () => {
@@ -140,7 +143,7 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   // (12) The head.
   progress(HEAD, 0, 1);
   const signers = signersOf(bundle);
-  findings.push(...verifyHead(bundle, round, signers, known));
+  collect(verifyHead(bundle, round, signers, known));
   if (round !== undefined) told.set(HEAD, toldHead(bundle, round, signers));
   progress(HEAD, 1, 1);
   report.trust = trustOf(bundle, round, signers, known);
@@ -151,13 +154,13 @@ export function verifyBundle(file, known = {}, progress = () => {}) {
   const rounds = [...federation.rounds.values()].filter(
     ({ taskId, number }) => taskId === round.taskId && number <= round.number,
   );
-  findings.push(...verifyTask(bundle, rounds, progress));
+  collect(verifyTask(bundle, rounds, progress));
   tellTask(rounds, told);
 
   // (7), (8) What they stand on.
   if (bundle.mode === "full") {
     const count = (done, total) => progress(BLOBS, done, total);
-    findings.push(...verifyHoldings(bundle, rounds, finding, count));
+    collect(verifyHoldings(bundle, rounds, finding, count));
     told.set(BLOBS, "models and sealed updates, cut into blocks and hashed");
     told.set(MODELS, "SHA-256 of each model's file; its tensors are not looked at");
   }
@@ -282,14 +285,17 @@ function* verifyTask(bundle, rounds, progress) {
   ];
   for (const [step, verify] of steps) {
     progress(step, 0, rounds.length);
-    yield* verify(bundle, rounds);
+    yield* verify(bundle, rounds, (done) => progress(step, done, rounds.length));
     progress(step, rounds.length, rounds.length);
   }
 }
 
 const each = (verify) =>
-  function* verifyEach(bundle, rounds) {
-    for (const round of rounds) yield* verify(bundle, round);
+  function* verifyEach(bundle, rounds, progress) {
+    for (const [done, round] of rounds.entries()) {
+      yield* verify(bundle, round);
+      progress(done + 1);
+    }
   };
 
 /** (1) Each round's base model, and its blob, are the task's last final ones. */

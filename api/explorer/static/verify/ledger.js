@@ -73,7 +73,7 @@ export function readLedger(bundle, part, progress = () => {}) {
       throw new Malformed(`block ${found.number}`, `a number above ${last.number}`, "none");
     }
     history = nextHistory(history, found.number, found.hash, found.events.length);
-    events.push(...found.events);
+    for (const event of found.events) events.push(event);
     receipts += found.receipts;
     last = found;
     progress(at + 1, blocks.length);
@@ -110,7 +110,8 @@ function readBlock(item, contracts, place) {
     const told = `${subject}, receipt ${transaction}`;
     const nodes = members(nodesItem, told, 64).map((node) => string(node, told));
     const receipt = provenValue(header.receiptsRoot, encodeShort(index), nodes, told);
-    events.push(...readReceipt(receipt, contracts, header, transaction, told));
+    const logged = readReceipt(receipt, contracts, header, transaction, told);
+    for (const event of logged) events.push(event);
   }
   return { number: header.number, hash: header.hash, events, receipts: receipts.length };
 }
