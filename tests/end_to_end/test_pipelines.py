@@ -119,7 +119,9 @@ class Consortium:
         self.record(number, sent)
         assert training.advance(number).action is Action.PROPOSED
         said = [word.said for witness in self.witnesses for word in witness.watch()]
-        assert said == [Said.ATTESTED] * len(self.witnesses)
+        # By the way they sign the heads of earlier rounds.
+        words = [word for word in said if word is not Said.COSIGNED]
+        assert words == [Said.ATTESTED] * len(self.witnesses)
         assert training.advance(number).action is Action.FINAL
         round_ = federation.reader.round(number)
         assert round_.phase is Phase.FINAL
