@@ -67,6 +67,11 @@ class LocalFederation:
         """SQLAlchemy URL of the server's index of the chain."""
         return f"sqlite:///{self.cast[RELAYER].keyring.work / 'index.db'}"
 
+    @property
+    def accuracies(self) -> Path:
+        """What the consortium claims of its models, for the server's pages to show."""
+        return self.folder / "accuracies.jsonl"
+
     def options(self, name: str) -> tuple[str, ...]:
         """Return the options that let a command act for this party in this federation."""
         return ("--federation", str(self.file), *self.cast[name].keyring.options())
@@ -225,7 +230,9 @@ def _server_port(local: LocalFederation) -> int:
 
 def _staff_commands(local: LocalFederation, port: int) -> Mapping[str, tuple[str, ...]]:
     often = ("--poll-seconds", str(POLL_SECONDS))
-    serve = ("--port", str(port), "--database", local.database_url)
+    local.accuracies.touch()
+    claims = ("--accuracies", str(local.accuracies))
+    serve = ("--port", str(port), "--database", local.database_url, *claims)
     return {
         "server": ("aggregator", "serve", *local.options(RELAYER), *serve),
         **{name: ("witness", "run", *local.options(name), *often) for name in WITNESSES},
