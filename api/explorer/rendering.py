@@ -1,6 +1,6 @@
 """Pages out of templates: what every page shows, and the headers that every page has."""
 
-import logging
+import gzip
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,6 @@ from api.explorer import words
 from chain.cid import DAG_PB, Cid
 from chain.errors import FedWitnessError
 from chain.wire import to_hex
-
-log = logging.getLogger("fedwitness.api")
 
 # Nothing may be loaded, sent or framed but from and to this server, and nothing stands inline.
 POLICY: Final = (
@@ -132,9 +130,13 @@ def page(
         "Content-Security-Policy": POLICY,
         "Cache-Control": "no-store" if is_private else "no-cache",
         # The answer depends on who is signed in.
-        "Vary": "Cookie",
+        "Vary": "Accept-Encoding, Cookie",
     }
-    return HTMLResponse(text, status, headers)
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return HTMLResponse(text, status, headers)
+    # No secret stands on a page, so its packed length betrays none.
+    packed = gzip.compress(text.encode(), compresslevel=6, mtime=0)
+    return HTMLResponse(packed, status, headers | {"Content-Encoding": "gzip"})
 
 
 def _known(ask: Callable[[], int]) -> int | str:
