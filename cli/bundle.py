@@ -1,6 +1,7 @@
 """`fedwitness bundle`: write one file that proves a model, for those who have no network."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +54,8 @@ def bundle(
     if keyring is not None and not full:
         message = "--key opens the envelopes of a full bundle: give --full too, or leave it out"
         raise InvalidInputError(message)
-    ledger, digest = reader(federation), from_hex(model, "model")
+    # Without ImageAccess, whose grants prove nothing about a model.
+    ledger, digest = reader(replace(federation, image_access="")), from_hex(model, "model")
     key = None if keyring is None else keyring.unlock().encryption_private_key
     store = blobs(federation) if full else None
     try:
