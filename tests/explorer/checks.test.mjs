@@ -147,6 +147,11 @@ test("a header with another timestamp is found", () => {
   assert.deepEqual(failed(verified(() => {}, { tamper })), [13]);
 });
 
+test("a bundle about another model than its round made is refused", () => {
+  const report = verified(() => {}, { header: { model: digest("model 1") } });
+  assert.deepEqual(failed(report), [13]);
+});
+
 test("a bundle for a round that is not final is refused", () => {
   assert.deepEqual(failed(verified((blocks) => blocks.at(-1).pop())), [13]);
 });

@@ -21,6 +21,7 @@ from chain.signing import sign_head
 from tests.aggregator.training import Training
 from tests.api.conftest import Running, running
 from tests.audit.bundles import model_of
+from tests.explorer.conftest import session_cookie
 from tests.explorer.test_in_a_browser import FLAGS, violations
 from tests.federation import (
     WITNESSES,
@@ -139,6 +140,8 @@ def model_file(training: Training, round_number: int) -> bytes:
 def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        # Making a bundle reads a whole chain, and a busy machine must not fail a test.
+        expect.set_options(timeout=60_000)
         yield found
         found.close()
 
@@ -302,6 +305,33 @@ def test_what_came_of_it_is_fit_for_screen_readers_phones_and_keyboards(
     page.emulate_media(color_scheme="dark")
     assert violations(page, "document, {runOnly: ['color-contrast']}") == []
     picture(page, f"phone-{'honest' if is_honest else 'failed'}")
+
+
+def test_the_model_is_fetched_by_who_is_signed_in_and_refused_to_others(
+    site: Site, browser: Browser
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{site.url}/verify?model=0x{site.model.hex()}")
+    page.get_by_role("button", name="Fetch and verify").click()
+    expect(page.locator("#verdict")).to_contain_text("Consistent")
+    page.get_by_role("button", name="Fetch the model").click()
+    expect(page.locator("#model-result")).to_contain_text("does not hand out the model (401)")
+    expect(page.locator("#verdict")).to_contain_text("Consistent")
+    account = site.federation.identities["auditor"].account
+    cookie = session_cookie(site.server, account)["Cookie"].partition("=")
+    context.add_cookies([{"name": cookie[0], "value": cookie[2], "url": site.url}])
+    page.get_by_role("button", name="Fetch the model").click()
+    expect(page.locator("#model-result")).to_contain_text("is the model that the ledger names")
+    context.close()
+
+
+def test_a_model_that_no_round_made_has_no_bundle(site: Site, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{site.url}/verify?model=0x{digest('no model').hex()}")
+    page.get_by_role("button", name="Fetch and verify").click()
+    expect(page.locator("#verdict")).to_contain_text("does not hand out the bundle")
+    page.context.close()
 
 
 def test_what_is_mistyped_is_told_and_nothing_begins(site: Site, page: Page) -> None:

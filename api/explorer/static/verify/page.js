@@ -76,7 +76,10 @@ function checkKnown() {
 /** Begin with what the reader knows; where that cannot be read, nothing begins. */
 async function begin(run) {
   const known = checkKnown();
-  if (known !== null) return attempt(() => run(known));
+  if (known !== null) {
+    showWaiting();
+    return attempt("verdict", () => run(known));
+  }
   tell("Not begun: what you typed about the ledger cannot be read.");
   fields.witnesses.focus();
 }
@@ -84,7 +87,6 @@ async function begin(run) {
 // The bundle
 
 async function verify(known, file, model) {
-  showWaiting();
   const isLarge = file.size > MAX_BUNDLE;
   if (isLarge) throw new Error(`the file is too large for a browser: ${file.size} bytes`);
   const bytes = await file.arrayBuffer();
@@ -192,14 +194,13 @@ function showRounds() {
   at("rounds").replaceChildren(element("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Rounds that were checked" }, table));
 }
 
-/** Run what a control asks for, and say so if it fails. */
-async function attempt(run) {
+/** Run what a control asks for; where it fails, say so in its place. */
+async function attempt(place, run) {
   try {
     await run();
   } catch (error) {
     tell(`Stopped: ${error.message}`, false);
-    at("verdict").replaceChildren(notice("bad", "Stopped.", error.message));
-    at("result").hidden = false;
+    at(place).replaceChildren(notice("bad", "Stopped.", error.message));
   }
 }
 
@@ -209,7 +210,7 @@ async function fetched(path, what) {
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
     const told = problem.detail ?? problem.title ?? "";
-    throw new Error(`the server has no ${what} for you (${answer.status}). ${told}`);
+    throw new Error(`this server does not hand out the ${what} (${answer.status}). ${told}`);
   }
   return answer.blob();
 }
@@ -224,7 +225,7 @@ at("ask").addEventListener("submit", (event) => {
   });
 });
 
-takeFiles("bundle-drop", "bundle-file", (file) =>
+takeFiles("bundle-drop", "bundle-file", "verdict", (file) =>
   begin((known) => {
     tell(`Verifying ${file.name} here. Nobody is asked.`);
     return verify(known, file, undefined);
@@ -246,13 +247,13 @@ async function verifyModel(file) {
 }
 
 at("model-fetch").addEventListener("click", () =>
-  attempt(async () => {
+  attempt("model-result", async () => {
     const digits = report.model.blob.match(/../g);
     const cid = blobCid(Uint8Array.from(digits, (pair) => parseInt(pair, 16)));
-    await verifyModel(await fetched(`/v1/blobs/${cid}`, "model (sign in first, if you have not)"));
+    await verifyModel(await fetched(`/v1/blobs/${cid}`, "model"));
   }),
 );
-takeFiles("model-drop", "model-file", verifyModel);
+takeFiles("model-drop", "model-file", "model-result", verifyModel);
 
 // An image's proof
 
@@ -279,28 +280,28 @@ function imageVerdict({ ok, sentence, version }) {
 
 at("image-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  attempt(() => verifyImage(at("image-text").value));
+  attempt("image-result", () => verifyImage(at("image-text").value));
 });
-takeFiles("image-drop", "image-file", async (file) => {
+takeFiles("image-drop", "image-file", "image-result", async (file) => {
   if (file.size > MAX_PROOF) throw new Error(`a proof has at most ${MAX_PROOF} bytes, this ${file.size}`);
   const text = await file.text();
   at("image-text").value = text;
   await verifyImage(text);
 });
 
-/** Take a file that is chosen or dropped. */
-function takeFiles(place, input, take) {
-  const [zone, chooser] = [at(place), /** @type {HTMLInputElement} */ (at(input))];
+/** Take a file that is chosen or dropped; where that fails, `place` says so. */
+function takeFiles(drop, input, place, take) {
+  const [zone, chooser] = [at(drop), /** @type {HTMLInputElement} */ (at(input))];
   chooser.addEventListener("change", () => {
     const [file] = chooser.files ?? [];
-    if (file) attempt(() => take(file));
+    if (file) attempt(place, () => take(file));
     chooser.value = "";
   });
   zone.addEventListener("dragover", (event) => event.preventDefault());
   zone.addEventListener("drop", (event) => {
     event.preventDefault();
     const [file] = event.dataTransfer?.files ?? [];
-    if (file) attempt(() => take(file));
+    if (file) attempt(place, () => take(file));
   });
 }
 
