@@ -150,7 +150,7 @@ def exchanged(content: bytes, name: str) -> bytes:
     return sealed(content[:8], header, parts)
 
 
-def sealed(magic: bytes, header: dict[str, Any], parts: bytes) -> bytes:
+def sealed(magic: bytes, header: dict[str, Any], parts: bytes | bytearray) -> bytes:
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     before = magic + len(text).to_bytes(4, "big") + text + parts
     return before + hashlib.sha256(before).digest()
