@@ -91,6 +91,23 @@ class AuditSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleSummary:
+    """A bundle of the last model, as it was verified without chain, IPFS and network.
+
+    ``signers`` counts the witnesses that signed the ledger's head, ``seconds`` is what the whole
+    process took, and ``replayed`` tells whether it repeated every round.
+    """
+
+    file: str
+    bytes: int
+    ok: bool
+    steps: int
+    signers: int
+    replayed: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tampering:
     """What was tampered with, and whether and as what it was found."""
 
@@ -109,6 +126,7 @@ class Report:
     baselines: Baselines | None = None
     gas: Gas | None = None
     audit: AuditSummary | None = None
+    bundles: list[BundleSummary] = field(default_factory=list)
     tampering: list[Tampering] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -122,8 +140,9 @@ class Report:
             file.write(json.dumps(self.to_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
 
     def held(self) -> bool:
-        """Tell whether the audit passed and every tampering was found."""
+        """Tell whether audit and bundles passed and every tampering was found."""
         passed = self.audit is not None and self.audit.ok
+        passed = passed and all(one.ok for one in self.bundles)
         return passed and all(one.found for one in self.tampering)
 
 
@@ -178,4 +197,8 @@ def _figures(report: Report) -> Table:
         word = "passed" if report.audit.ok else "FAILED"
         findings = len(report.audit.findings)
         table.add_row("audit", f"{word}: {report.audit.steps} steps, {findings} findings")
+    for one in report.bundles:
+        word = "passed" if one.ok else "FAILED"
+        told = f"{word}: {one.steps} steps in {one.seconds} s, {one.bytes:,} bytes"
+        table.add_row(one.file, told)
     return table

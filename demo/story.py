@@ -1,8 +1,8 @@
 """The story of `make demo`, told with real parts: nothing in it is staged but the scans.
 
 Hospitals register their data and train together; one sends poison, two cheat in every other way;
-witnesses make each round final; an auditor checks it all in a process of its own; and then
-somebody tampers, and is found.
+witnesses make each round final; an auditor checks it all in a process of its own, and writes a
+file by which anybody can, without a network; and then somebody tampers, and is found.
 """
 
 import shutil
@@ -14,7 +14,7 @@ from rich.console import Console
 from chain.errors import InvalidInputError
 from chain.federation import FILE_NAME
 from chain.types import Role
-from demo import afterwards, opening, rounds
+from demo import afterwards, bundles, opening, rounds
 from demo.hospitals import HOSPITALS, draw_scans, split_archive
 from demo.local import set_up, stop
 from demo.report import Report
@@ -50,6 +50,7 @@ def tell(
         afterwards.measure_baselines(stage)
         afterwards.grant_and_revoke(stage)
         afterwards.audit(stage)
+        bundles.bundle_and_verify(stage)
         afterwards.tamper(stage)
         afterwards.sum_up(stage, time.monotonic() - started)
     except BaseException:

@@ -1,6 +1,7 @@
 """What the story reports."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from demo.report import (
     Attempt,
     AuditSummary,
     Baselines,
+    BundleSummary,
     DataReport,
     Gas,
     Rejection,
@@ -31,6 +33,16 @@ ROUND = RoundReport(
     seconds={"open": 0.5, "train_and_send": 20.0},
 )
 
+BUNDLE = BundleSummary(
+    file="model-light.bundle",
+    bytes=40_000,
+    ok=True,
+    steps=9,
+    signers=2,
+    replayed=False,
+    seconds=1.0,
+)
+
 
 def a_report() -> Report:
     return Report(
@@ -40,6 +52,7 @@ def a_report() -> Report:
         baselines=Baselines(Score(0.92, 0.97), Score(0.7, 0.8)),
         gas=Gas(83_000, 60_000, 4),
         audit=AuditSummary(ok=True, steps=9, findings=()),
+        bundles=[BUNDLE],
         tampering=[Tampering("one bit of an envelope", found=True, finding="step 7: its blob")],
     )
 
@@ -70,6 +83,12 @@ def test_a_missed_tampering_does_not_pass_for_a_good_end() -> None:
 def test_a_failed_audit_does_not_pass_for_a_good_end() -> None:
     report = a_report()
     report.audit = AuditSummary(ok=False, steps=9, findings=("step 9: another model",))
+    assert not report.held()
+
+
+def test_a_bundle_that_fails_does_not_pass_for_a_good_end() -> None:
+    report = a_report()
+    report.bundles = [replace(BUNDLE, ok=False)]
     assert not report.held()
 
 
