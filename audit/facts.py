@@ -1,7 +1,7 @@
 """What an export holds: facts of the index, read page by page, so that no history is too long.
 
-`audit.exports` and `audit.prov` write them down. The first fact says which ledger, as of which
-block.
+`audit.exports` and `audit.prov` write them down, for the server and for the command line, which
+stand above this room. The first fact says which ledger, as of which block.
 """
 
 from collections.abc import Callable, Iterator, Mapping
