@@ -156,6 +156,15 @@ test("a bundle for a round that is not final is refused", () => {
   assert.deepEqual(failed(verified((blocks) => blocks.at(-1).pop())), [13]);
 });
 
+test("a name that would turn the text around it is spelled out", () => {
+  const report = verified((blocks) => {
+    const [{ args }] = eventsOf(blocks, "VersionRegistered");
+    args.terms.name = "chest\u202e\nxyz\u0000";
+  });
+  assert.equal(report.ok, true);
+  assert.equal(report.versions[0].name, "chest\\u202e\\u000axyz\\u0000");
+});
+
 test("every step that fails is told, also where too few signed", () => {
   const change = (blocks) => (eventsOf(blocks, "UpdateRecorded")[0].args.code = digest("other"));
   assert.deepEqual(failed(verified(change, { signers: [] })), [12, 2]);

@@ -18,8 +18,18 @@ export const newSha256 = () => nobleSha256.create();
 /** @param {string} text @returns {Uint8Array} UTF-8. */
 export const utf8 = (text) => TEXT.encode(text);
 
-/** @param {Uint8Array} bytes @returns {string} Text to be shown; what is no UTF-8 is replaced. */
-export const shownText = (bytes) => LENIENT.decode(bytes);
+/**
+ * Decode a text that anyone may have put on the ledger, and that is only to be shown.
+ * @param {Uint8Array} bytes
+ * @returns {string} What is no UTF-8 is replaced; what would steer the page's text, such as a mark
+ *   that turns its direction, is spelled out.
+ */
+export function shownText(bytes) {
+  return LENIENT.decode(bytes).replace(
+    /[\p{C}\p{Zl}\p{Zp}]/gu,
+    (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
 
 /** @param {Uint8Array} bytes @returns {string} Lower-case digits without 0x. */
 export function toHex(bytes) {
