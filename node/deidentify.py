@@ -71,6 +71,14 @@ _LONGEST_NUMBER = 3  # digits in a description; more may be somebody's number
 _FIXED_TERMS = frozenset(
     ("DIRECTIONAL", "BMATRIX", "ISOTROPIC", "NONE", *"IPMOSRLAFH", "AP", "FH", "RL")
 )
+# What readers cannot do without, and what it may be; somebody may be called Text.
+_TERMS: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {
+        "Modality": re.compile("[A-Z]{2,4}|RT[A-Z]{4,6}"),
+        "RelationshipType": re.compile("[A-Z]+ ?[A-Z]* ?[A-Z]*"),
+        "ValueType": re.compile("[A-Z]{3,9}|[A-Z]?COORD(3D)?"),
+    }
+)
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 # Besides names of persons, what identifies somebody by words of its own. Removed comments do not
@@ -256,7 +264,7 @@ def _apply(dataset: Dataset, element: DataElement, action: str, removal: _Remova
     if element.VR == "UI" and action in {"U", "D"}:
         element.value = _replaced_uids(element, removal.pseudonyms)
     elif action == "words":
-        _clean_words(dataset, element)
+        _clean_words(element)
     elif action == "items" or (action == "D" and element.VR == "SQ"):
         for item in _items(element):
             _treat(item, removal, strict=action == "D" or not is_structure_of_report(element.tag))
@@ -307,7 +315,7 @@ def _times_of_dates(dataset: Dataset) -> Mapping[str, str]:
     return times
 
 
-def _clean_words(dataset: Dataset, element: DataElement) -> None:
+def _clean_words(element: DataElement) -> None:
     """Leave of a description the words of images, and short numbers."""
     known = descriptors()
     kept = [
@@ -320,12 +328,8 @@ def _clean_words(dataset: Dataset, element: DataElement) -> None:
     ]
     if any(kept):
         element.value = kept if len(kept) > 1 else kept[0]
-    elif action_for(element.tag) == "D" and element.value:
-        element.value = _DUMMIES[str(element.VR)]
-    elif action_for(element.tag) in {"Z", "D"}:
-        element.value = None
-    else:
-        del dataset[element.tag]
+    elif element.value:  # of no other word, yet perhaps one that has to be there
+        element.value = _ANONYMIZED
 
 
 def _replaced_uids(element: DataElement, pseudonyms: Pseudonyms) -> object:
@@ -413,6 +417,8 @@ def _remove_echoes(dataset: Dataset, removal: _Removal) -> None:
         kind = str(element.VR)
         if kind not in _WORDED or (element.tag.group == _PIXEL_GROUP and kind not in _TEXT):
             continue
+        if element.keyword in _TERMS and _is_term(element):
+            continue
         if _echoes(_values(element), kind, removal):
             removal.counts["echo"] += 1
             if element.tag.is_private:
@@ -421,6 +427,11 @@ def _remove_echoes(dataset: Dataset, removal: _Removal) -> None:
                 element.value = None
             else:
                 element.value = _ANONYMIZED
+
+
+def _is_term(element: DataElement) -> bool:
+    terms = _TERMS[element.keyword]
+    return all(terms.fullmatch(value) for value in _values(element))
 
 
 def _echoes(values: list[str], kind: str, removal: _Removal) -> bool:
