@@ -72,10 +72,11 @@ class HeadWatch:
         # Block hashes lead back to the first block: where the newest stands, so do the others.
         if newest is not None and self._is_missing(head_of(newest)):
             self._doubtful = list(dict.fromkeys((*journal.heads, *self._doubtful)))
-        findings = check_heads(self._ledger, self._doubtful)
-        if not findings:
-            self._doubtful = []
-        return findings + self._check_cosigned()
+        if findings := check_heads(self._ledger, self._doubtful):
+            # Such a chain may not even have the ledger.
+            return findings
+        self._doubtful = []
+        return self._check_cosigned()
 
     def cosign(self) -> Iterator[LedgerHead]:
         """Keep the head of every final round, and sign it where this witness attested the round.

@@ -11,6 +11,8 @@ import pytest
 from audit.journal import HeadJournal
 from audit.settings import WitnessSettings
 from audit.witness import Said, Witness, Word
+from chain.devnet.anvil import start_anvil, stop_anvil
+from chain.devnet.ports import free_port
 from chain.errors import InvalidInputError, LedgerError
 from chain.signing import recover_head_signer, sign_head
 from chain.types import CosignedHead, LedgerHead, Phase
@@ -273,6 +275,22 @@ def test_a_split_chain_is_told_by_what_another_party_has_seen(
     assert seen_there.witness in word.told
     watch = Watch(here)
     assert watch.settled() == [Said.COSIGNED]
+
+
+def test_a_chain_without_the_ledger_is_told_by_the_heads_that_it_lacks(
+    training: Training, watch: Watch, other: Watch, tmp_path: Path
+) -> None:
+    attested(training, watch, other)
+    watch.settled()
+    federation = training.federation
+    empty = start_anvil(tmp_path / "empty", free_port())
+    try:
+        there = connect(empty, federation.deployment, tmp_path / "outboxes", {})
+        watch.training = replace(training, federation=there)
+        watch.restart()
+        assert watch.said() == [Said.FOUND, Said.FOUND]
+    finally:
+        stop_anvil(tmp_path / "empty")
 
 
 def test_what_another_party_has_seen_of_this_chain_is_no_finding(
