@@ -44,7 +44,8 @@ class Settings:
         sign_ins_per_minute: Most nonces and sign-ins of one client address in a minute.
         max_bundle_bytes: Largest audit bundle that is kept and handed out.
         bundle_cache_bytes: Most bytes of kept audit bundles together.
-        bundles_per_minute: Most audit bundles that one client address gets in a minute.
+        bundles_per_minute: Most audit bundles that one client address gets in a minute; behind a
+            proxy that is everybody together.
         max_index_lag_blocks: Blocks that the index may be behind before the server is not ready.
         poll_seconds: Pause between two looks of the background threads.
         explorer_metrics: File of accuracies that the consortium claims, for the explorer's
@@ -78,7 +79,7 @@ class Settings:
     sign_ins_per_minute: int = 600
     max_bundle_bytes: int = 256 * MEBIBYTE
     bundle_cache_bytes: int = GIBIBYTE
-    bundles_per_minute: int = 60
+    bundles_per_minute: int = 600
     max_index_lag_blocks: int = 100
     poll_seconds: float = 1.0
     explorer_metrics: Path | None = None
