@@ -39,8 +39,10 @@ async function library({ npm, source }) {
   });
   // Where a module came from on this machine is of no interest.
   const code = outputFiles[0].text.replace(/^\s*\/\/ node_modules\//gm, "// ");
-  return `/*\n${npm} ${version} (npm, ${integrity}),\n` +
-    `bundled unchanged by api/explorer/build.mjs\n\n${licence}\n*/\n${code}`;
+  return (
+    `/*\n${npm} ${version} (npm, ${integrity}),\n` +
+    `bundled unchanged by api/explorer/build.mjs\n\n${licence}\n*/\n${code}`
+  );
 }
 
 function parameter({ name, type, indexed, components }) {

@@ -26,7 +26,10 @@ test("a whole bundle passes every step", () => {
   const report = verifyBundle(bundleOf(story()));
   assert.deepEqual(report.findings, []);
   assert.equal(report.ok, true);
-  assert.deepEqual(report.checks.map(({ number }) => number), [11, 12, 13, 1, 2, 3, 4, 5, 6]);
+  assert.deepEqual(
+    report.checks.map(({ number }) => number),
+    [11, 12, 13, 1, 2, 3, 4, 5, 6],
+  );
   assert.ok(report.checks.every(({ ok, told }) => ok === true && told.length > 0));
   assert.equal(report.model.digest, digest("model 2"));
 });
@@ -34,7 +37,10 @@ test("a whole bundle passes every step", () => {
 test("progress is told for every step", () => {
   const seen = new Set();
   verifyBundle(bundleOf(story()), {}, (step) => seen.add(step));
-  assert.deepEqual([...seen].sort((one, two) => one - two), [1, 2, 3, 4, 5, 6, 11, 12, 13]);
+  assert.deepEqual(
+    [...seen].sort((one, two) => one - two),
+    [1, 2, 3, 4, 5, 6, 11, 12, 13],
+  );
 });
 
 test("trust is anchored only where the reader names a witness", () => {
@@ -249,7 +255,11 @@ for (const [name, args] of [
   ["PurposesChanged", { purposes: 16 }],
 ]) {
   test(`a record after ${name} is found, one before is not`, () => {
-    const event = { contract: "DatasetRegistry", name, args: { version: versionOf("hospital-1"), ...args } };
+    const event = {
+      contract: "DatasetRegistry",
+      name,
+      args: { version: versionOf("hospital-1"), ...args },
+    };
     const report = verified((blocks) => blocks.splice(6, 0, [[event]]));
     assert.deepEqual(failed(report), [3]);
     assert.ok(report.findings.every(({ subject }) => subject.startsWith("round 2")));
@@ -341,9 +351,15 @@ test("another task's round and an aborted round are no part of the model", () =>
     blocks[5].at(-1)[0].args = { ...aborted, by: address("steward"), reason: "late" };
   });
   assert.deepEqual(failed(report), []);
-  assert.deepEqual(report.rounds.map(({ phase }) => phase), ["ABORTED", "FINAL"]);
+  assert.deepEqual(
+    report.rounds.map(({ phase }) => phase),
+    ["ABORTED", "FINAL"],
+  );
   const [version] = report.versions;
-  assert.deepEqual(version.uses.map(({ round }) => round), [2]);
+  assert.deepEqual(
+    version.uses.map(({ round }) => round),
+    [2],
+  );
 });
 
 test("a proposal anew clears verdicts and attestations of the one before", () => {

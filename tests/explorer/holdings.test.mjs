@@ -40,7 +40,10 @@ test("the blobs of a round are found whole", () => {
 test("a missing blob is found, but one that the verdict itself calls unavailable", () => {
   assert.deepEqual(found(roundOf(), BASE, MODEL, ONE), [[7, "round 1, envelope of h1"]]);
   assert.deepEqual(found(roundOf(), MODEL, ONE, TWO), [[7, "round 1, base model"]]);
-  const verdicts = [{ hospital: "h0", reason: 0 }, { hospital: "h1", reason: 1 }];
+  const verdicts = [
+    { hospital: "h0", reason: 0 },
+    { hospital: "h1", reason: 1 },
+  ];
   assert.deepEqual(found(roundOf({ verdicts }), BASE, MODEL, ONE), []);
 });
 

@@ -20,7 +20,10 @@ test(`each of ${FLIPS} random bit flips is found in the file`, () => {
     file[draw(file.length)] ^= 1 << draw(8);
     const report = verifyBundle(file);
     assert.equal(report.ok, false, `flip ${flip}`);
-    assert.deepEqual(report.findings.map(({ step }) => step), [11]);
+    assert.deepEqual(
+      report.findings.map(({ step }) => step),
+      [11],
+    );
   }
 });
 
@@ -28,7 +31,11 @@ test(`each of ${FLIPS} random bit flips in the ledger is found though checksums 
   for (const { at, bytes } of flipped(BUNDLE, FLIPS)) {
     const report = verifyBundle(bytes);
     assert.equal(report.ok, false, `byte ${at}`);
-    assert.deepEqual(report.findings.map(({ step }) => step), [13], `byte ${at}`);
+    assert.deepEqual(
+      report.findings.map(({ step }) => step),
+      [13],
+      `byte ${at}`,
+    );
   }
 });
 
@@ -50,7 +57,10 @@ test("a file that is cut anywhere is refused", () => {
   const draw = drawn(17);
   for (let cut = 0; cut < 200; cut++) {
     const file = BUNDLE.slice(0, draw(BUNDLE.length));
-    assert.deepEqual(verifyBundle(file).findings.map(({ step }) => step), [11]);
+    assert.deepEqual(
+      verifyBundle(file).findings.map(({ step }) => step),
+      [11],
+    );
   }
 });
 
@@ -76,7 +86,11 @@ function headerWith(change) {
 const refused = (text) => {
   const file = container(text, { ledger: BUNDLE.subarray(startOfParts(BUNDLE), -32) });
   const report = verifyBundle(file);
-  assert.deepEqual(report.findings.map(({ step }) => step), [11], text.slice(0, 200));
+  assert.deepEqual(
+    report.findings.map(({ step }) => step),
+    [11],
+    text.slice(0, 200),
+  );
   return report.findings[0];
 };
 
@@ -152,7 +166,10 @@ test("lists in lists without end cost no stack", () => {
       size += prefix.length;
     }
     const report = verifyBundle(container(header, { ledger: concat(...prefixes.reverse()) }));
-    assert.deepEqual(report.findings.map(({ step }) => step), [13]);
+    assert.deepEqual(
+      report.findings.map(({ step }) => step),
+      [13],
+    );
   }
 });
 

@@ -34,7 +34,10 @@ test("each image of a version is proven, with the updates and the model it went 
     assert.deepEqual(answer.findings, []);
     assert.equal(answer.ok, true);
     assert.match(answer.sentence, /in data set “chest of hospital-1”, version 0x/);
-    assert.match(answer.sentence, /update 0x[0-9a-f]{64} in round 1 and update 0x[0-9a-f]{64} in round 2/);
+    assert.match(
+      answer.sentence,
+      /update 0x[0-9a-f]{64} in round 1 and update 0x[0-9a-f]{64} in round 2/,
+    );
     assert.match(answer.sentence, new RegExp(`model 0x${digest("model 2")} of round 2`));
   }
 });
@@ -54,7 +57,11 @@ for (const [member, at] of [
 
 test("a proof with another node, a node less or a node more fails at check 4", () => {
   const { proof } = proofOf(0);
-  for (const other of [[`0x${digest("other")}`, ...proof.slice(1)], proof.slice(1), [...proof, proof[0]]]) {
+  for (const other of [
+    [`0x${digest("other")}`, ...proof.slice(1)],
+    proof.slice(1),
+    [...proof, proof[0]],
+  ]) {
     assert.equal(failedAt(verified(proofOf(0, { proof: other }))), 4);
   }
 });
@@ -116,5 +123,8 @@ test("a model's file is held against its digest and its CID", async () => {
 
 test("an empty model file fails, and none is made of it", async () => {
   const checks = await verifyModelFile([], { digest: digest("x"), blob: digest("y") });
-  assert.deepEqual(checks.map(({ ok }) => ok), [false, false]);
+  assert.deepEqual(
+    checks.map(({ ok }) => ok),
+    [false, false],
+  );
 });

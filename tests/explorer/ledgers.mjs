@@ -163,7 +163,13 @@ export function roundOf(number, base, changes = {}) {
     hospitals.map((name) => [record(number, name, terms)]),
     [
       [
-        ledger("ModelProposed", { round, proposal: 1, model, modelBlob, verdicts: proposal.verdicts }),
+        ledger("ModelProposed", {
+          round,
+          proposal: 1,
+          model,
+          modelBlob,
+          verdicts: proposal.verdicts,
+        }),
         ...verdicts.map((verdict) => ledger("VerdictRecorded", { round, proposal: 1, ...verdict })),
       ],
     ],

@@ -139,7 +139,7 @@ function readAll(encoded) {
   const unread = [readWhole(encoded, "item")];
   while (unread.length > 0) {
     const item = unread.pop();
-    for (let rest = item.isList ? item.bytes : encoded.subarray(0, 0); rest.length > 0; ) {
+    for (let rest = item.isList ? item.bytes : encoded.subarray(0, 0); rest.length > 0;) {
       const next = readItem(rest, "item");
       unread.push(next);
       rest = rest.subarray(next.whole.length);

@@ -43,7 +43,11 @@ export function decodeLog(contract, topics, data, subject) {
     throw new Malformed(subject, `${indexed.length + 1} topics`, `${topics.length}`);
   }
   const args = {};
-  const plain = decode(event.inputs.filter((input) => !input.indexed), data, subject);
+  const plain = decode(
+    event.inputs.filter((input) => !input.indexed),
+    data,
+    subject,
+  );
   for (const input of event.inputs) {
     args[input.name] = input.indexed
       ? scalar(input.type, topics[1 + indexed.indexOf(input)], subject)

@@ -6,8 +6,7 @@ import { concat, fromBigEndian, fromHex, keccak, toBigEndian, toHex, utf8 } from
 // EIP-2 and OpenZeppelin's ECDSA take no greater `s`: a signature has no second form.
 const GREATEST_S = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0n;
 
-const DOMAIN =
-  "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
+const DOMAIN = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
 const RECORD =
   "UpdateRecord(uint64 chainId,address ledger,uint256 round,address hospital,bytes32[] datasets," +
   "uint8 purpose,uint32 examples,bytes32 baseModel,bytes32 update,bytes32 blob,bytes32 code," +

@@ -54,6 +54,7 @@ export function remembered() {
 /** @param {string} text @returns {string} A model's digest, 64 lower-case digits. */
 export function readModel(text) {
   const found = /^(?:0x)?([0-9a-fA-F]{64})$/.exec(text.trim());
-  if (found === null) throw new Malformed("model", "its digest: 64 hexadecimal digits", text.trim());
+  if (found === null)
+    throw new Malformed("model", "its digest: 64 hexadecimal digits", text.trim());
   return found[1].toLowerCase();
 }

@@ -48,7 +48,11 @@ export class BlobHasher {
     const levels = this.#levels;
     if (levels.length === 1 && levels[0].length === 0) return null;
     // Up to the top: the level of one link, above which is nothing.
-    for (let level = 0; level < levels.length - 1 || level === 0 || levels[level].length > 1; level++) {
+    for (
+      let level = 0;
+      level < levels.length - 1 || level === 0 || levels[level].length > 1;
+      level++
+    ) {
       if (levels[level].length > 0) this.#close(level);
     }
     return this.#last;
@@ -134,7 +138,10 @@ const cidBytes = (codec, digest) => concat(Uint8Array.of(1, codec, 0x12, 0x20), 
 /** The one encoding of an inner node: dag-pb links, then the UnixFS data that tells the sizes. */
 function encodeNode(links) {
   const encoded = links.map(({ cid, treeBytes }) =>
-    bytesField(2, concat(bytesField(1, cid), bytesField(2, new Uint8Array(0)), integerField(3, treeBytes))),
+    bytesField(
+      2,
+      concat(bytesField(1, cid), bytesField(2, new Uint8Array(0)), integerField(3, treeBytes)),
+    ),
   );
   const size = links.reduce((sum, { fileBytes }) => sum + fileBytes, 0);
   const sizes = links.map(({ fileBytes }) => integerField(4, fileBytes));
@@ -150,4 +157,5 @@ function varint(value) {
 }
 
 const integerField = (number, value) => concat(varint(number << 3), varint(value));
-const bytesField = (number, value) => concat(varint((number << 3) | 2), varint(value.length), value);
+const bytesField = (number, value) =>
+  concat(varint((number << 3) | 2), varint(value.length), value);

@@ -8,7 +8,11 @@ const MAX_BUNDLE = 1024 * 1024 * 1024;
 const MAX_PROOF = 16_384;
 
 const at = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const fields = { chainId: at("known-chain"), ledger: at("known-ledger"), witnesses: at("known-witnesses") };
+const fields = {
+  chainId: at("known-chain"),
+  ledger: at("known-ledger"),
+  witnesses: at("known-witnesses"),
+};
 
 // One worker for the page's life; what it is asked is answered in order.
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
@@ -26,7 +30,8 @@ worker.addEventListener("message", ({ data }) => {
   return data.error === undefined ? resolve(data.answer) : reject(new Error(data.error));
 });
 worker.addEventListener("error", (event) => {
-  for (const { reject } of waiting.values()) reject(new Error(event.message || "the worker failed"));
+  for (const { reject } of waiting.values())
+    reject(new Error(event.message || "the worker failed"));
   waiting.clear();
 });
 
@@ -145,7 +150,11 @@ function verdictOf(kind) {
 
 function showTrust(trust) {
   const named = trust.knownWitnesses.length > 0;
-  const remembering = element("button", { type: "button", class: "button quiet" }, "I have compared them: remember ledger and witnesses");
+  const remembering = element(
+    "button",
+    { type: "button", class: "button quiet" },
+    "I have compared them: remember ledger and witnesses",
+  );
   remembering.addEventListener("click", () => {
     fields.chainId.value = trust.chainId;
     fields.ledger.value = trust.ledger;
@@ -178,7 +187,13 @@ function showTrust(trust) {
 }
 
 function showRounds() {
-  const head = element("tr", {}, ...["Round", "Phase", "Records", "Kept", "Model"].map((name) => element("th", { scope: "col" }, name)));
+  const head = element(
+    "tr",
+    {},
+    ...["Round", "Phase", "Records", "Kept", "Model"].map((name) =>
+      element("th", { scope: "col" }, name),
+    ),
+  );
   const rows = report.rounds.map((round) =>
     element(
       "tr",
@@ -190,8 +205,25 @@ function showRounds() {
       element("td", {}, element("code", {}, round.model === null ? "none" : `0x${round.model}`)),
     ),
   );
-  const table = element("table", {}, element("caption", {}, `Rounds of ${report.model.task} that were checked`), element("thead", {}, head), element("tbody", {}, ...rows));
-  at("rounds").replaceChildren(element("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Rounds that were checked" }, table));
+  const table = element(
+    "table",
+    {},
+    element("caption", {}, `Rounds of ${report.model.task} that were checked`),
+    element("thead", {}, head),
+    element("tbody", {}, ...rows),
+  );
+  at("rounds").replaceChildren(
+    element(
+      "div",
+      {
+        class: "table-scroll",
+        tabindex: "0",
+        role: "region",
+        "aria-label": "Rounds that were checked",
+      },
+      table,
+    ),
+  );
 }
 
 /** Run what a control asks for; where it fails, say so in its place. */
@@ -241,7 +273,11 @@ async function verifyModel(file) {
   const text = ok
     ? "This file is the model that the ledger names: its digest and its CID are those that the witnesses signed."
     : "This file is not the model that the ledger names.";
-  const list = element("ul", { class: "checks" }, ...checks.map((check) => checkItem(check, stateOf(check))));
+  const list = element(
+    "ul",
+    { class: "checks" },
+    ...checks.map((check) => checkItem(check, stateOf(check))),
+  );
   at("model-result").replaceChildren(notice(ok ? "good" : "bad", text), list);
   tell(text, false);
 }
@@ -283,7 +319,8 @@ at("image-form").addEventListener("submit", (event) => {
   attempt("image-result", () => verifyImage(at("image-text").value));
 });
 takeFiles("image-drop", "image-file", "image-result", async (file) => {
-  if (file.size > MAX_PROOF) throw new Error(`a proof has at most ${MAX_PROOF} bytes, this ${file.size}`);
+  if (file.size > MAX_PROOF)
+    throw new Error(`a proof has at most ${MAX_PROOF} bytes, this ${file.size}`);
   const text = await file.text();
   at("image-text").value = text;
   await verifyImage(text);

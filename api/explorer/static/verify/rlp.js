@@ -58,7 +58,7 @@ export function readWhole(bytes, subject) {
 export function members(list, subject, most = Infinity) {
   if (!list.isList) throw new Malformed(subject, "an RLP list", "a byte string");
   const found = [];
-  for (let at = 0; at < list.bytes.length; ) {
+  for (let at = 0; at < list.bytes.length;) {
     if (found.length === most) throw new Malformed(subject, `at most ${most} members`, "more");
     const next = readItem(list.bytes.subarray(at), subject);
     found.push(next);

@@ -38,7 +38,8 @@ export function provenValue(root, key, nodes, subject) {
         if (at !== path.length) throw absent();
         return found(string(parts[1], subject));
       }
-      if (piece.length === 0) throw new Malformed(subject, "an extension of a path", "an empty one");
+      if (piece.length === 0)
+        throw new Malformed(subject, "an extension of a path", "an empty one");
       next = parts[1];
     } else {
       throw new Malformed(subject, "a trie node of 2 or 17 members", `${parts.length}`);
@@ -63,7 +64,11 @@ export function provenValue(root, key, nodes, subject) {
     used += 1;
     const hash = keccak(bytes);
     if (!isEqual(hash, expected)) {
-      throw new Malformed(subject, `the trie node ${toHex(expected)}`, `one of hash ${toHex(hash)}`);
+      throw new Malformed(
+        subject,
+        `the trie node ${toHex(expected)}`,
+        `one of hash ${toHex(hash)}`,
+      );
     }
     return readWhole(bytes, subject);
   }
