@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-WIDTH = 920
+WIDTH = 620
 HEIGHT = 220
-LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 26
 _WIDEST = 44  # of a bar and the gap beside it
 _TICKS = 4
-_LABELS = 16  # round numbers that fit below the axis
+_LABELS = 18  # round numbers that fit below the axis
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,6 @@ def main(folder: Path, images: Path) -> None:
             ("overview", "dark", "desk"),
             ("overview", "light", "phone"),
             ("round", "light", "desk"),
-            ("round", "dark", "phone"),
-            ("model", "light", "desk"),
             ("model", "dark", "desk"),
             ("verify", "light", "desk"),
         ):
