@@ -68,6 +68,7 @@ class Subjects:
     versions: Sequence[bytes]
     oldest: bytes  # the version with the most descendants
     looked: Sequence[tuple[bytes, bytes | None, int]]  # version, image, when granted
+    blocks: int  # how many there are
 
 
 def main() -> None:
@@ -166,6 +167,7 @@ def drawn(session: Session, draw: random.Random) -> Subjects:
             (version, image, granted_at)
             for version, image, granted_at in draw.sample(grants, min(len(grants), SUBJECTS))
         ],
+        blocks=session.scalar(select(func.max(GrantRow.block))) or 0,
     )
 
 
@@ -239,7 +241,8 @@ def questions(of: Subjects, draw: random.Random) -> dict[str, Callable[[], Quest
         by: dict[str, Any] = some(
             ({"researcher": some(of.researchers)}, {"hospital": some(of.hospitals)}, {})
         )
-        return lambda s: queries.grants(s, cursor=page(), **by)
+        cursor = write_cursor(draw.randrange(of.blocks), 0)
+        return lambda s: queries.grants(s, cursor=cursor, **by)
 
     def rounds() -> Question:
         phase = some((None, Phase.FINAL, Phase.ABORTED, Phase.OPEN))

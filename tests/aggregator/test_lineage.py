@@ -98,6 +98,7 @@ def test_descendants_come_in_pages(two_tasks: Session) -> None:
     cursor = None
     while True:
         page = queries.descendants(two_tasks, Y, cursor=cursor, limit=1).models
+        assert len(page.entries) == 1
         found += page.entries
         cursor = page.cursor
         if cursor is None:

@@ -144,10 +144,11 @@ def test_the_history_of_a_hospital_comes_in_pages(training: Training, session: S
 def all_pages(session: Session, limit: int) -> list[VerdictEntry]:
     found: list[VerdictEntry] = []
     page: Page[VerdictEntry] = queries.verdicts(session, limit=limit)
+    assert len(page.entries) <= limit
     found += page.entries
     while page.cursor is not None:
         page = queries.verdicts(session, limit=limit, cursor=page.cursor)
-        assert page.entries
+        assert 1 <= len(page.entries) <= limit
         found += page.entries
     return found
 
