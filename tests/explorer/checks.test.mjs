@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { toHex } from "../../api/explorer/static/verify/bytes.js";
 import { verifyBundle } from "../../api/explorer/static/verify/checks.js";
+import { verdictsRoot } from "../../api/explorer/static/verify/merkle.js";
 import {
   LEDGER,
   WITNESSES,
@@ -280,6 +282,25 @@ for (const [field, value] of [
     assert.deepEqual(failed(report), [4]);
   });
 }
+
+test("a reason that the protocol does not have is found, as Python finds it", () => {
+  const report = verified((blocks) => {
+    const [{ args: proposed }] = eventsOf(blocks, "ModelProposed");
+    const verdicts = eventsOf(blocks, "VerdictRecorded").slice(0, 2);
+    Object.assign(verdicts[0].args, { outcome: 1, reason: 40 });
+    proposed.verdicts = toHex(
+      verdictsRoot(
+        1,
+        verdicts.map(({ args }) => args),
+      ),
+    );
+    const proposal = { number: 1, ...oneProposal(blocks) };
+    for (const [at, { args }] of eventsOf(blocks, "ProposalAttested").slice(0, 2).entries()) {
+      args.signature = attested(`witness-${at + 1}`, 1, proposal);
+    }
+  });
+  assert.deepEqual(failed(report), [4]);
+});
 
 test("a record without a verdict is found", () => {
   const report = verified((blocks) => {

@@ -53,6 +53,13 @@ test(`each of ${FLIPS} changes of a digit in the header is found though the chec
 
 const isDigit = (byte) => byte >= 48 && byte < 58;
 
+test("a file that ends with another digest is refused", () => {
+  const file = BUNDLE.slice();
+  file[file.length - 1] ^= 1;
+  const { findings } = verifyBundle(file);
+  assert.match(findings[0].expected, /^the SHA-256 that it ends with/);
+});
+
 test("a file that is cut anywhere is refused", () => {
   const draw = drawn(17);
   for (let cut = 0; cut < 200; cut++) {
@@ -112,6 +119,7 @@ for (const [what, change] of [
   ["no parts", (header) => (header.parts = [])],
   ["parts that are no list", (header) => (header.parts = { length: 1 })],
   ["another part", (header) => (header.parts[0].name = "blob/x")],
+  ["another SHA-256 of a part", (header) => (header.parts[0].sha256 = "0".repeat(64))],
   ["a part that is larger than the file", (header) => (header.parts[0].size = "999999999999")],
   ["a part that is smaller", (header) => (header.parts[0].size = "1")],
   ["members in another order", (header) => Object.assign(header, reordered(header))],
