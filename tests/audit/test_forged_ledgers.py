@@ -61,17 +61,13 @@ def forged(was: Opened, forge: Forge) -> Opened:
             told: list[rlp.Item] = []
             for log in map(rlp.as_list, rlp.as_list(logs)):
                 address, topics, data = log
-                if rlp.as_bytes(address) in ours:
-                    count += 1
-                    plain = (
-                        rlp.as_bytes(address),
-                        [rlp.as_bytes(topic) for topic in rlp.as_list(topics)],
-                        rlp.as_bytes(data),
-                    )
-                    address, topics, data = forge(plain)
-                    told.append([address, list(topics), data])
-                else:
+                if rlp.as_bytes(address) not in ours:
                     told.append(log)
+                    continue
+                count += 1
+                plain = [rlp.as_bytes(topic) for topic in rlp.as_list(topics)]
+                new = forge((rlp.as_bytes(address), plain, rlp.as_bytes(data)))
+                told.append([new[0], list(new[1]), new[2]])
             values[key] = kind + rlp.encode([status, gas, bloom, told])
         header[_RECEIPTS_ROOT] = trie_root(values)
         proofs = prove(values, list(values))

@@ -22,8 +22,11 @@ from chain.envelope import (
     TAG,
     EnvelopeContext,
     EnvelopeHeader,
+    content_key,
     envelope_size,
+    holds_key,
     is_usable_key,
+    open_disclosed,
     open_envelope,
     read_header,
     seal,
@@ -329,3 +332,59 @@ def test_who_is_no_recipient_is_told_so(desk: Desk) -> None:
     desk.seal(b"update")
     with pytest.raises(InvalidInputError, match="not for the key"):
         desk.open(b"\x09" * 32)
+
+
+def disclosed(desk: Desk) -> bytes:
+    key = content_key(desk.envelope, PRIVATE[1])
+    assert key is not None
+    return key
+
+
+def test_a_disclosed_key_opens_what_any_recipient_opens(desk: Desk) -> None:
+    desk.seal(b"an update")
+    key = disclosed(desk)
+    assert {content_key(desk.envelope, private_key) for private_key in PRIVATE} == {key}
+    digest = open_disclosed(desk.envelope, CONTEXT, RECIPIENTS, key, desk.target)
+    assert desk.target.read_bytes() == b"an update"
+    assert digest == hashlib.sha256(b"an update").digest()
+    with desk.envelope.open("rb") as sealed:
+        assert holds_key(sealed, key)
+
+
+@pytest.mark.parametrize("key", [None, bytes(32), b"", bytes(31), bytes(33)])
+def test_another_key_or_none_opens_nothing(desk: Desk, key: bytes | None) -> None:
+    desk.seal(b"an update")
+    with pytest.raises(EnvelopeError) as refusal:
+        open_disclosed(desk.envelope, CONTEXT, RECIPIENTS, key, desk.target)
+    assert refusal.value.reason is Reason.ENVELOPE_UNOPENABLE
+    assert not desk.target.exists()
+    with desk.envelope.open("rb") as sealed:
+        assert key is None or not holds_key(sealed, key)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lengthen, Reason.ENVELOPE_MALFORMED),
+        (in_place(round=4), Reason.ENVELOPE_CONTEXT_MISMATCH),
+        (with_header(without_the_last), Reason.ENVELOPE_RECIPIENTS_MISMATCH),
+        (flip_the_last_byte, Reason.ENVELOPE_UNOPENABLE),
+    ],
+)
+def test_who_holds_the_disclosed_key_comes_to_the_recipients_answer(
+    desk: Desk, change: Callable[[bytes], bytes], reason: Reason
+) -> None:
+    sealed = desk.seal(b"an update")
+    key = disclosed(desk)
+    desk.envelope.write_bytes(change(sealed))
+    assert desk.refusals() == {reason}
+    with pytest.raises(EnvelopeError) as refusal:
+        open_disclosed(desk.envelope, CONTEXT, RECIPIENTS, key, desk.target)
+    assert refusal.value.reason is reason
+
+
+def test_a_stranger_finds_no_key_to_disclose(desk: Desk) -> None:
+    desk.seal(b"an update")
+    assert content_key(desk.envelope, bytes([9]) * 32) is None
+    desk.envelope.write_bytes(b"no envelope")
+    assert content_key(desk.envelope, PRIVATE[0]) is None
