@@ -35,7 +35,9 @@ contract AccessLogsTest is Federation {
     function testNoEntryIsLeftOutOrAnchoredTwice(uint64 first) public {
         _anchor(_hospital, _ROOT, 0, 3);
         if (first == 3) first = 0;
-        vm.expectRevert(abi.encodeWithSelector(IAccessLogs.AccessLogsOutOfOrder.selector, 3, first));
+        vm.expectRevert(
+            abi.encodeWithSelector(IAccessLogs.AccessLogsOutOfOrder.selector, 3, first)
+        );
         _anchor(_hospital, _ROOT, first, 1);
         (uint64 batches, uint64 entries) = accessLogs.anchored(_hospital);
         _assert(batches == 1 && entries == 3, "nothing changed");
