@@ -1,9 +1,9 @@
 """The index: a database that answers questions about the chain, and is never the truth itself.
 
-It is filled from the events of the four contracts, in order, and can be built from nothing at any
-time. Each transaction takes the index from one block to a later one, so it always shows the chain
-as it stood at some block. Where the chain no longer has that block, this is written down before
-the index is built anew, and outlives every rebuild.
+It is filled from the events of all contracts but AccessLogs, in order, and can be built from
+nothing at any time. Each transaction takes the index from one block to a later one, so it always
+shows the chain as it stood at some block. Where the chain no longer has that block, this is written
+down before the index is built anew, and outlives every rebuild.
 """
 
 import hashlib

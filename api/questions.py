@@ -64,7 +64,8 @@ def viewers(
 ) -> Json:
     """List the grants that were live at some time of the day, with those times.
 
-    `looks`, who did look, is null: the chain does not hold it. A hospital asks about its own data.
+    `looks`, who did look, is null: that is in the hospital's access log, of which the ledger holds
+    the roots alone. A hospital asks about its own data.
     """
     identifier = from_hex(version)
     commitment = None if image is None else from_hex(image, "image")

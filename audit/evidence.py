@@ -1,4 +1,4 @@
-"""The evidence of a dispute: what a witness got, at which step, and of what (protocol 10).
+"""The evidence of a dispute: what a witness got, at which step, and of what (protocol 10.1).
 
 Pure. A witness writes it, and whoever wants to know why a proposal was disputed reads it, as the
 words of a stranger.

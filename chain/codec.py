@@ -35,7 +35,7 @@ _BAD_UTF8 = "backslashreplace"
 
 @functools.cache
 def contract_abi(contract: str) -> Abi:
-    """Read the ABI of one of the four contracts."""
+    """Read the ABI of one of the contracts."""
     text = resources.files("chain").joinpath("abi", f"{contract}.json").read_text()
     abi: Abi = json.loads(text)
     return abi
@@ -138,7 +138,7 @@ def decode_event(contract: str, topics: Sequence[bytes], data: bytes) -> tuple[s
 def decode_error(data: bytes) -> tuple[str, dict[str, Any]] | None:
     """Decode revert data into the error's name and its arguments by name.
 
-    Knows the custom errors of the four contracts, whoever of them raised it, and Solidity's
+    Knows the custom errors of the contracts, whichever of them raised it, and Solidity's
     own ``Error(string)`` and ``Panic(uint256)``.
 
     Returns:

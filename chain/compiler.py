@@ -55,7 +55,7 @@ CompiledContracts = Mapping[str, CompiledContract]
 
 
 def compile_contracts(root: Path) -> CompiledContracts:
-    """Compile the four contracts, or find them compiled before.
+    """Compile the contracts, or find them compiled before.
 
     Args:
         root: The project's folder, with ``contracts/`` and ``node_modules/``. The result is kept

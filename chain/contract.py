@@ -84,7 +84,7 @@ class Contract:
 
 
 def decode_log(contract: str, raw: RawLog) -> Log:
-    """Decode a log of one of the four contracts.
+    """Decode a log of one of the contracts.
 
     Raises:
         LedgerError: If the contract has no such event.

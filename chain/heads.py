@@ -36,7 +36,7 @@ def next_history(history: bytes, number: int, block_hash: bytes, logs: int) -> b
         history: The history before it, 32 bytes.
         number: The block's number.
         block_hash: Its hash, 32 bytes.
-        logs: How many logs of the three contracts it holds, at least 1.
+        logs: How many logs of the federation it holds, at least 1.
 
     Returns:
         32 bytes.

@@ -177,7 +177,7 @@ def viewers(found: Viewers) -> RenderableType:
     return Group(
         _title(f"Who could see {what} of {found.version.name} on {_moment(found.day.since)[:10]}"),
         grants,
-        "Who did look is not on the chain.",
+        "Who did look is in the hospital's access log.",
     )
 
 

@@ -225,7 +225,8 @@ def viewers(
 ) -> None:
     """Who could see an image of this version on a day?
 
-    Shows the grants that were live at some time of that day. Who did look is not on the chain.
+    Shows the grants that were live at some time of that day. Who did look is in the
+    hospital's access log, of which the ledger holds the roots alone.
 
     Example: fedwitness ask viewers 0x5f…12 --day 2026-11-23
     """

@@ -414,7 +414,8 @@ class Viewers:
         day: The day's seconds, in UTC.
         could: Grants that were live at some time of the day, newest first. A page may hold fewer
             than asked for, and none, with a cursor to more.
-        looks: Always None: the chain holds who could look, not who did.
+        looks: Always None: who did look is in the hospital's access log, of which the ledger holds
+            the roots alone.
     """
 
     version: VersionEntry

@@ -137,7 +137,9 @@ def test_who_could_see_an_image_on_a_day(asked: Asked) -> None:
     (sight,) = told["could"]["entries"]
     assert sight["grant"]["researcher"] == asked.federation.address("researcher")
     assert told["looks"] is None
-    assert "Who did look is not on the chain" in asked.text("viewers", version, "--day", str(today))
+    assert "Who did look is in the hospital's access log" in asked.text(
+        "viewers", version, "--day", str(today)
+    )
     assert asked("viewers", version, "--day", "2001-01-01")["could"]["entries"] == []
 
 
