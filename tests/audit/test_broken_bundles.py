@@ -203,7 +203,10 @@ def hostile_ledgers() -> dict[str, bytes]:
     deep = b""
     for _ in range(3_000):
         deep = rlp.encode_list([deep])
-    header = rlp.encode([bytes(32)] * 21)
+    hashes: list[rlp.Item] = [bytes(32)] * 21
+    # Number and time are what a header has to have besides hashes.
+    fields = [b"\1" if place in (8, 11) else one for place, one in enumerate(hashes)]
+    header = rlp.encode(fields)
     huge = rlp.encode_list([b"\xc0" * 20_000_000])
     return {
         "nothing": b"",
@@ -218,7 +221,7 @@ def hostile_ledgers() -> dict[str, bytes]:
         "countless receipts": rlp.encode_list([rlp.encode_list([header, huge])]),
         "countless fields": rlp.encode_list([rlp.encode_list([huge, b"\xc0"])]),
         "countless blocks": huge,
-        "a receipt of 65 nodes": rlp.encode([[[bytes(32)] * 21, [[b"", [b"\xc0"] * 65]]]]),
+        "a receipt of 65 nodes": rlp.encode([[fields, [[b"", [b"\xc0"] * 65]]]]),
     }
 
 
@@ -395,6 +398,21 @@ def test_other_signatures_than_the_quorums_are_found(
     assert steps_that_fail(tmp_path / "signed") == {HEAD}
     (tmp_path / "signed").write_bytes(signed_by(was, BOTH).to_bytes())
     assert verify(tmp_path / "signed").audit.ok
+
+
+def test_a_bad_signature_beyond_the_quorum_is_found(bundles: Path, tmp_path: Path) -> None:
+    was = Opened.read((bundles / "light.bundle").read_bytes())
+    stranger = {"signature": "00" * 64 + "1b", "witness": identity("witness-3").address}
+    cosignatures = sorted(
+        [*was.header["cosignatures"], stranger], key=lambda one: str(one["witness"]).lower()
+    )
+    more = Opened({**was.header, "cosignatures": cosignatures}, was.parts)
+    (tmp_path / "more").write_bytes(more.to_bytes())
+    report = verify(tmp_path / "more")
+    assert [(one.step, one.expected) for one in report.audit.findings] == [
+        (HEAD, stranger["witness"])
+    ]
+    assert len(report.signers) == 2
 
 
 def test_whom_you_insist_on_must_have_signed(bundles: Path) -> None:
