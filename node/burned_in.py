@@ -14,7 +14,7 @@ for dark, on the image and on coarser copies of it:
 What is text is blanked; what is doubtful makes a person look.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ _HEIGHTS = 0.55  # of the higher neighbour's height, at least
 _ONE_BRIGHTNESS, _NEARLY = 0.04, 0.10  # of the range, the middle half of a line's brightness
 _BLURRED = 0.16  # the same where heights are as even as print, and strokes finer than a pixel
 _LONG = 6  # signs: a line so long need be less even
+_TURNS = 3  # of looking and blanking, after which somebody has to look
+_MOST_BLANKED = 0.35  # of an image; where more would go, somebody has to look
 _MARGIN = 3  # pixels around what is blanked
 
 
@@ -105,6 +107,35 @@ def blank(image: NDArray[Any], boxes: tuple[Box, ...]) -> None:
         border = np.concatenate((part[0], part[-1], part[:, 0], part[:, -1]))
         colours, counts = np.unique(border, axis=0, return_counts=True)
         part[:] = colours[np.argmax(counts)]
+
+
+def clean(
+    image: NDArray[Any], shown: Callable[[NDArray[Any]], NDArray[Any]] = lambda image: image
+) -> tuple[tuple[Box, ...], bool]:
+    """Blank text in place, look again, and tell whether a person has to look.
+
+    Args:
+        image: As in `find_text`.
+        shown: From the image to what is seen of it, where values are no brightness.
+
+    Returns:
+        What was blanked; and whether something is left that may be text, or more would be blanked
+        than can be missed.
+    """
+    boxes: list[Box] = []
+    covered = np.zeros(image.shape[:2], dtype=np.bool_)
+    for _ in range(_TURNS):
+        found = find_text(shown(image))
+        if not found.text:
+            break
+        blank(image, found.text)
+        boxes += found.text
+        for box in found.text:
+            covered[box.top : box.bottom, box.left : box.right] = True
+    else:
+        found = find_text(shown(image))
+    left = bool(found.text or found.doubtful)
+    return tuple(boxes), left or float(covered.mean()) > _MOST_BLANKED
 
 
 def _planes(image: NDArray[Any]) -> Iterator[NDArray[np.float32]]:

@@ -111,7 +111,7 @@ class _Comparison:
         points: NDArray[np.float64],
         centre: NDArray[np.float64],
     ) -> None:
-        self._wanted = np.nan_to_num(_sampled(head, np.linalg.inv(grid), points))
+        self._wanted = np.nan_to_num(_sampled(head, _inverse(grid), points))
         self._smooth = smooth
         self._to_voxel = np.linalg.inv(affine)
         self._points = points
@@ -164,12 +164,16 @@ def _affine(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> NDA
     return matrix
 
 
+def _inverse(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.inv(affine), dtype=np.float64)
+
+
 def _points(shape: tuple[int, ...], grid: NDArray[np.float64], step: float) -> NDArray[np.float64]:
     """Return the average head's points that are compared, in millimetres, of shape (3, n)."""
     zooms = np.sqrt((grid[:3, :3] ** 2).sum(axis=0))
     axes = [np.arange(0, side, step / zoom) for side, zoom in zip(shape, zooms, strict=True)]
-    at = np.stack([one.ravel() for one in np.meshgrid(*axes, indexing="ij")])
-    return np.asarray(grid[:3, :3] @ at + grid[:3, 3:])
+    at = np.stack([one.ravel() for one in np.meshgrid(*axes, indexing="ij")]).astype(np.float64)
+    return np.asarray(grid[:3, :3] @ at + grid[:3, 3:], dtype=np.float64)
 
 
 def _sampled(
@@ -190,7 +194,7 @@ def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 def _centre(values: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the middle of what is brighter than the background, in millimetres."""
-    bright = np.argwhere(values > 0.15 * np.percentile(values, _BRIGHT))  # noqa: PLR2004
+    bright = np.argwhere(values > 0.15 * np.percentile(values, _BRIGHT))
     return np.asarray(affine[:3, :3] @ bright.mean(axis=0) + affine[:3, 3])
 
 

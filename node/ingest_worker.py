@@ -5,6 +5,7 @@ Libraries that decode images are written in C, print what they like, and can cra
 hostile file; whatever they do ends here. `node.ingest` starts, limits, watches and replaces it.
 """
 
+import errno
 import json
 import logging
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 from node.journal import SKIPPED
 from node.pseudonyms import Pseudonyms
 from node.treatment import Job, Treated, treat
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE})
 
 
 def main() -> None:
@@ -54,10 +57,11 @@ def _answer(line: str, pseudonyms: Pseudonyms) -> Treated:
     except FileNotFoundError:
         return Treated(SKIPPED, "gone")
     except OSError as error:
-        # A full disk is nobody's file's fault: say so, and let the run end.
-        return Treated("failed", os.strerror(error.errno or 0))
-    except Exception as error:  # noqa: BLE001 - nothing a file holds may end the run
-        return Treated(SKIPPED, f"damaged ({type(error).__name__})")
+        if error.errno in _DISK:  # no file's fault: say so, and let the run end
+            return Treated("failed", os.strerror(error.errno))
+        return Treated(SKIPPED, "damaged")  # libraries say so of bytes that they cannot read
+    except Exception:  # noqa: BLE001 - nothing a file holds may end the run
+        return Treated(SKIPPED, "damaged")
 
 
 if __name__ == "__main__":

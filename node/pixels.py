@@ -17,12 +17,10 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from chain.errors import InvalidInputError
-from node.burned_in import Box, blank, find_text
+from node.burned_in import Box, clean
 from node.dicom import quoting_nothing
 
 MAX_PIXELS = 1 << 29  # bytes of one instance's pixels, decoded
-_TURNS = 3  # of looking and blanking, after which somebody has to look
-_MOST_BLANKED = 0.35  # of a frame; where more would go, somebody has to look
 _BIT = 1  # a mask and no picture: bits allocated
 _KINDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _STREAM = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
@@ -114,16 +112,9 @@ def _blank_all(
     boxes: list[tuple[int, Box]] = []
     doubtful = False
     for number, frame in enumerate(frames):
-        covered = np.zeros(frame.shape[:2], dtype=np.bool_)
-        for turn in range(_TURNS + 1):
-            found = find_text(_shown(dataset, frame))
-            if not found.text or turn == _TURNS:
-                break
-            blank(frame, found.text)
-            for box in found.text:
-                covered[box.top : box.bottom, box.left : box.right] = True
-            boxes += [(number, box) for box in found.text]
-        doubtful = doubtful or bool(found.text or found.doubtful) or covered.mean() > _MOST_BLANKED
+        found, left = clean(frame, lambda frame: _shown(dataset, frame))
+        boxes += [(number, box) for box in found]
+        doubtful = doubtful or left
     return tuple(boxes), doubtful
 
 

@@ -29,7 +29,7 @@ from chain.commitments import image_digest
 from chain.errors import InvalidInputError
 from chain.files import pieces, replacing
 from node.archives import parts_of, read_labels, shape_of, write_images
-from node.burned_in import blank, find_text
+from node.burned_in import clean
 from node.deidentify import OPTIONS, declare, deidentify
 from node.dicom import is_dicom, read_instance, write_instance
 from node.journal import HELD, SKIPPED, TAKEN
@@ -267,12 +267,10 @@ def _treat_picture(job: Job, pseudonyms: Pseudonyms, treated: Treated) -> None:
 
 
 def _clean(pixels: NDArray[Any]) -> int:
-    found = find_text(pixels)
-    blank(pixels, found.text)
-    left = find_text(pixels)
-    if found.doubtful or left.text or left.doubtful:
+    boxes, doubtful = clean(pixels)
+    if doubtful:
         raise HeldError("text in the pixels")
-    return len(found.text)
+    return len(boxes)
 
 
 def _treat_archive(job: Job, pseudonyms: Pseudonyms, treated: Treated) -> None:
