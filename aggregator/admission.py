@@ -25,7 +25,8 @@ from chain.errors import (
     VerificationError,
 )
 from chain.files import pieces
-from chain.tensors import Array, Schema, TensorFile, TensorSpec, open_tensors
+from chain.schema import Schema, TensorSpec
+from chain.tensors import Array, TensorFile, open_tensors
 from chain.types import Outcome, Reason, UpdateRecord, Verdict
 
 NO_CONTENT = bytes(32)

@@ -23,12 +23,13 @@ from aggregator.cohort import Member
 from aggregator.judgement import KEPT, Judgement
 from aggregator.memory import AnonymousMemory
 from aggregator.pipeline import Pipeline
-from aggregator.replay import Progress, ProgressCallback, unheard
+from aggregator.progress import Progress, ProgressCallback, unheard
 from chain.canonical import parse_json
 from chain.digests import content_digest
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.foreign_tensors import canonical_form
-from chain.tensors import Schema, open_tensors, trained_content
+from chain.schema import Schema
+from chain.tensors import open_tensors, trained_content
 from chain.types import Outcome, Reason
 from chain.wire import to_hex, to_json_dict
 

@@ -28,7 +28,8 @@ from aggregator.judgement import MILLION
 from aggregator.params import require_integer
 from chain.errors import InvalidInputError, UnfitRoundError
 from chain.files import replacing
-from chain.tensors import Array, Schema, TensorFile, state_name
+from chain.schema import Schema, state_name
+from chain.tensors import Array, TensorFile
 
 _BLOCK = 1 << 14  # coordinates
 _RATES = range(1, 1_000_000_001)  # millionths: learning rates and tau

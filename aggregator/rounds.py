@@ -15,17 +15,11 @@ from typing import TypeAlias
 
 from aggregator.admission import require_finite
 from aggregator.pipeline import parse_pipeline
-from aggregator.replay import (
-    MAX_MODEL,
-    ProgressCallback,
-    RoundResult,
-    judge_and_aggregate,
-    private_folder,
-    unheard,
-)
+from aggregator.progress import ProgressCallback, unheard
+from aggregator.replay import RoundResult, judge_and_aggregate
 from aggregator.settings import AggregatorSettings
 from chain.addresses import address_order
-from chain.blobs import BlobStore
+from chain.blob_store import BlobStore
 from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import (
@@ -37,9 +31,11 @@ from chain.errors import (
     UnknownRoundError,
     VerificationError,
 )
+from chain.files import private_folder
 from chain.ledger import Ledger
 from chain.merkle import verdicts_root
-from chain.tensors import open_tensors, read_schema
+from chain.schema import MAX_MODEL, read_schema
+from chain.tensors import open_tensors
 from chain.types import Phase, Round, RoundTerms
 
 # Refusals that say only that the ledger was read a moment too early or too late.

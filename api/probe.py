@@ -5,7 +5,7 @@ from threading import Lock
 from time import monotonic
 
 from api.freshness import Freshness
-from chain.blobs import BlobStore
+from chain.blob_store import BlobStore
 from chain.errors import FedWitnessError
 from chain.ledger import LedgerReader
 

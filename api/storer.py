@@ -8,7 +8,7 @@ from collections.abc import Callable
 from api.metrics import Metrics
 from api.problems import Problem, problem_of
 from api.spool import Spool, Upload, UploadState
-from chain.blobs import BlobStore
+from chain.blob_store import BlobStore
 from chain.cid import Cid, blob_cid
 from chain.errors import FedWitnessError
 from chain.files import pieces

@@ -20,16 +20,8 @@ import numpy as np
 from chain.canonical import parse_json
 from chain.errors import InvalidInputError
 from chain.files import PIECE
-from chain.tensors import (
-    DTYPES,
-    LENGTH_BYTES,
-    MAX_HEADER,
-    MAX_TENSORS,
-    MEMBERS,
-    Schema,
-    TensorSpec,
-    open_tensors,
-)
+from chain.schema import LENGTH_BYTES, MAX_HEADER, MAX_TENSORS, MEMBERS, Schema, TensorSpec
+from chain.tensors import DTYPES, open_tensors
 
 # Writers may put whatever text they like into the metadata, so there is more room than a
 # canonical header takes; parsing it takes some ten times as much memory.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rich.progress import TaskID
 
-from aggregator.replay import Progress, ProgressCallback
+from aggregator.progress import Progress, ProgressCallback
 from cli.screen import Screen
 
 

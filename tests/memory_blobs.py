@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from chain.blobs import Source, read_chunks
+from chain.blob_store import Source, read_chunks
 from chain.cid import Cid, blob_blocks, checked_leaf, leaves
 from chain.errors import BlobUnavailableError
 from chain.files import replacing

@@ -14,8 +14,8 @@ from aggregator.cohort import Member
 from aggregator.memory import AnonymousMemory
 from aggregator.offline import MAX_EXAMPLES, FilesResult, aggregate_files, read_examples
 from aggregator.pipeline import Pipeline
+from aggregator.progress import Progress
 from aggregator.recipes import declare, read_declared
-from aggregator.replay import Progress
 from aggregator.rules import fed_avg, fl_trust, mean, median, trimmed_mean
 from chain.digests import content_digest
 from chain.errors import InvalidInputError, UnfitRoundError

@@ -10,7 +10,7 @@ from aggregator import recipes
 from aggregator.replay import judge_and_aggregate
 from aggregator.rounds import Action, Step, open_round
 from aggregator.rules import Rule, trimmed_mean
-from chain.blobs import Source
+from chain.blob_store import Source
 from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import (

@@ -9,7 +9,10 @@ from chain.errors import (
     RefusedRequestError,
     UnknownRoundError,
 )
-from chain.ledger import GrantsAnswer, Head, LedgerEvent, Receipt
+from chain.events import LedgerEvent
+from chain.ledger import Receipt
+from chain.reader import GrantsAnswer
+from chain.rpc import Head
 from chain.signing import recover_update_signer, update_struct_hash
 from chain.types import (
     AccessGrant,

@@ -11,7 +11,7 @@ import uvicorn
 
 from api.app import build_app
 from api.server import configuration
-from chain.blobs import Source, read_chunks
+from chain.blob_store import Source, read_chunks
 from chain.cid import Cid, blob_cid
 from chain.ledger import Ledger
 from chain.types import Role

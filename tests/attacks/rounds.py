@@ -9,7 +9,7 @@ import numpy as np
 
 from aggregator.rounds import Action, advance
 from aggregator.settings import AggregatorSettings
-from chain.blobs import BlobStore
+from chain.blob_store import BlobStore
 from chain.digests import content_digest, sha256, update_digest
 from chain.envelope import EnvelopeContext, seal
 from chain.tensors import save_tensors, schema_of

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from aggregator.replay import judge_and_aggregate
-from audit.replay import audit_task, read_evidence
+from audit.reading import read_evidence
+from audit.replay import audit_task
 from audit.verify import (
     BLOBS,
     BUNDLE,

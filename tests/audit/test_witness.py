@@ -22,8 +22,8 @@ from chain.errors import (
     InvalidInputError,
     LedgerError,
 )
-from chain.ledger import Dispute
 from chain.merkle import verdicts_root
+from chain.structs import Dispute
 from chain.tensors import save_tensors, schema_of, tensor_bytes
 from chain.types import Phase, Reason, Verdict
 from chain.wire import to_hex

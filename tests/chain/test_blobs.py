@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chain.blobs import BLOCKS_AHEAD, BlobStore, IpfsBlobStore
+from chain.blob_store import BlobStore
+from chain.blobs import BLOCKS_AHEAD, IpfsBlobStore
 from chain.cid import LAYOUT, RAW, Cid, blob_blocks, blob_cid
 from chain.devnet.ports import free_port
 from chain.errors import BlobUnavailableError, DigestMismatchError, InvalidInputError

@@ -13,12 +13,10 @@ from hypothesis.extra import numpy as arrays
 
 from chain.digests import content_digest
 from chain.errors import InvalidInputError
+from chain.schema import Schema, TensorSpec, read_schema
 from chain.tensors import (
-    Schema,
-    TensorSpec,
     open_tensors,
     open_trained,
-    read_schema,
     save_tensors,
     schema_of,
     tensor_bytes,

@@ -16,7 +16,8 @@ from audit.replay import audit_task
 from audit.settings import WitnessSettings
 from audit.witness import Said, Witness
 from chain.addresses import address_order
-from chain.blobs import BlobStore, IpfsBlobStore
+from chain.blob_store import BlobStore
+from chain.blobs import IpfsBlobStore
 from chain.cid import Cid
 from chain.devnet.anvil import fund
 from chain.digests import content_digest, update_digest

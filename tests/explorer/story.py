@@ -14,8 +14,8 @@ from eth_account.signers.local import LocalAccount
 
 from aggregator.recipes import default
 from chain.events import LedgerEvent
-from chain.ledger import Head
 from chain.membership import ROLE_IDS
+from chain.rpc import Head
 from chain.types import LogPosition, Outcome, Reason, Role
 from tests.api.fake_ledger import FakeLedger
 
