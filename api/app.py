@@ -30,7 +30,6 @@ from api.models import ModelBlobs
 from api.probe import Probe
 from api.recorder import Recorder
 from api.schemas import ProblemAnswer
-from api.sessions import RateLimit, new_nonces, new_sessions
 from api.settings import Settings
 from api.spool import Quota, Spool
 from api.storer import Storer
@@ -38,6 +37,7 @@ from api.worker import Worker
 from chain.blobs import BlobStore, IpfsBlobStore
 from chain.keystore import load_identity, read_password
 from chain.ledger import Ledger
+from chain.sessions import RateLimit, new_nonces, new_sessions
 
 VERSION = "1"
 _ROOMS = (

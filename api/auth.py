@@ -26,11 +26,11 @@ from api.schemas import (
     SessionRequest,
     read_signature,
 )
-from api.sessions import SESSION_SECONDS
 from api.settings import Settings
-from api.sign_in import SignInMessage, check_message, check_signature, parse_message
 from chain.addresses import read_address
 from chain.errors import VerificationError
+from chain.sessions import SESSION_SECONDS
+from chain.sign_in import SignInMessage, check_message, check_signature, parse_message
 from chain.types import Role
 
 router = APIRouter(prefix="/v1/auth", tags=["Sign-in"])

@@ -11,12 +11,12 @@ from api.freshness import Freshness
 from api.metrics import Metrics
 from api.models import ModelBlobs
 from api.probe import Probe
-from api.sessions import RateLimit, Tickets
 from api.settings import Settings
 from api.spool import Spool
 from api.worker import Worker
 from chain.blobs import BlobStore
 from chain.ledger import LedgerReader
+from chain.sessions import RateLimit, Tickets
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,11 @@ class LedgerReader:
         return str(self._ledger.ask("datasets")[0])
 
     @functools.cached_property
+    def access_logs(self) -> str:
+        """The AccessLogs' address, which the ImageAccess holds."""
+        return str(self._grants.ask("accessLogs")[0])
+
+    @functools.cached_property
     def deployed_at(self) -> int:
         """The block that the federation's first contract was deployed in."""
         contracts = [self._participants, self._datasets, self._ledger]
@@ -424,7 +429,7 @@ class LedgerReader:
 
     @functools.cached_property
     def _access_logs(self) -> Contract:
-        return Contract(self._rpc, "AccessLogs", str(self._grants.ask("accessLogs")[0]))
+        return Contract(self._rpc, "AccessLogs", self.access_logs)
 
     def _members(self, block: int) -> dict[str, Participant]:
         return members(self._participants.all_logs(self.deployed_at, block))

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
@@ -30,6 +29,7 @@ from chain.errors import (
 )
 from chain.files import replacing
 from chain.keystore import Identity
+from chain.sign_in import compose_message
 from chain.types import UpdateRecord
 from chain.wire import to_json_dict
 from node.answers import (
@@ -260,11 +260,13 @@ class RestClient:
             )
         if len(nonce) not in _NONCE or not (nonce.isascii() and nonce.isalnum()):
             raise VerificationError("expected a nonce of 8 to 64 letters and digits")
-        return (
-            f"{domain} wants you to sign in with your Ethereum account:\n"
-            f"{self.identity.address}\n\n{STATEMENT}\n\n"
-            f"URI: {uri}\nVersion: 1\nChain ID: {self.chain_id}\nNonce: {nonce}\n"
-            f"Issued At: {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return compose_message(
+            domain=domain,
+            address=self.identity.address,
+            statement=STATEMENT,
+            uri=uri,
+            chain_id=self.chain_id,
+            nonce=nonce,
         )
 
     def _open_round(self, answer: Mapping[str, Any]) -> OpenRound:

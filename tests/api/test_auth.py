@@ -10,7 +10,7 @@ from eth_account.signers.local import LocalAccount
 from fastapi import FastAPI
 
 from api import auth
-from api.sessions import NONCES_PER_CLIENT
+from chain.sessions import NONCES_PER_CLIENT
 from chain.types import Role
 from tests.api.conftest import (
     AUDITOR,

@@ -67,6 +67,18 @@ class SignInMessage:
     not_before: datetime | None
 
 
+def compose_message(
+    *, domain: str, address: str, statement: str, uri: str, chain_id: int, nonce: str
+) -> str:
+    """Write the message of EIP-4361 that a party signs, issued now."""
+    return (
+        f"{domain} wants you to sign in with your Ethereum account:\n"
+        f"{address}\n\n{statement}\n\n"
+        f"URI: {uri}\nVersion: 1\nChain ID: {chain_id}\nNonce: {nonce}\n"
+        f"Issued At: {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    )
+
+
 def parse_message(text: str) -> SignInMessage:
     """Read a message in the form of EIP-4361.
 

@@ -1,6 +1,6 @@
 """Nonces that work once, and sessions that end soon.
 
-Both live in memory: a restart of the server signs everybody out, and harms nothing else.
+Both live in memory: a restart of the server or gateway signs everybody out, and harms nothing else.
 docs/protocol.md, section 2.
 """
 

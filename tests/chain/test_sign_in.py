@@ -6,8 +6,8 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.sign_in import MAX_MESSAGE_CHARACTERS, parse_message
 from chain.errors import InvalidInputError
+from chain.sign_in import MAX_MESSAGE_CHARACTERS, parse_message
 from tests.api.signing_in import message
 
 ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
