@@ -87,6 +87,7 @@ bench: setup ## Measure everything; results go to bench/results.json
 	$(MAKE) bench-index
 	$(MAKE) bench-aggregation
 	$(MAKE) bench-robustness
+	$(MAKE) bench-ingest
 
 .PHONY: bench-index
 bench-index: setup ## Rebuild the index from a million events, and ask it an auditor's questions
@@ -96,6 +97,10 @@ bench-index: setup ## Rebuild the index from a million events, and ask it an aud
 bench-aggregation: setup $(PEERS)/.python-done ## Measure aggregation against Flower and ByzFL, and its memory
 	python -m bench.aggregation --peers $(PEERS)/bin/python
 	python -m bench.memory
+
+.PHONY: bench-ingest
+bench-ingest: setup ## Measure how fast 10,000 generated slices are taken in, and with what memory
+	python -m bench.ingest
 
 .PHONY: bench-robustness
 bench-robustness: setup ## Set every attack against every pipeline, what is missing of it; writes docs/robustness.md

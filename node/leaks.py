@@ -277,8 +277,9 @@ def is_print(frame: NDArray[Any]) -> bool:
     """Tell whether one frame shows a row of print, by how often saturated strokes come and go.
 
     The brightest (or darkest) twentieth of the range is taken as ink. A row of print has, over a
-    window four times as wide as high, ink that changes many times along each of its lines, covers
-    between a tenth and a half of it, and stands on lines of paper without ink above and below.
+    window five times as wide as high, ink that changes many times along each of its lines, covers
+    between a tenth and a half of it, is drawn in strokes and not in dots, and stands on lines of
+    paper without ink above and below.
     """
     planes = np.atleast_3d(frame).astype(np.float32)
     low, high = float(planes.min()), float(planes.max())
@@ -296,6 +297,10 @@ def _has_rows(ink: NDArray[np.bool_]) -> bool:
     changes = np.zeros(ink.shape, dtype=np.float32)
     changes[:, 1:] = ink[:, 1:] != ink[:, :-1]
     filled = ink.astype(np.float32)
+    beside = np.zeros_like(ink)
+    beside[1:] |= ink[:-1]
+    beside[:-1] |= ink[1:]
+    strokes = (ink & beside).astype(np.float32)  # noise has few dots one above the other
     for height in (7, 10, 14, 20, 28, 40):
         width = 5 * height
         if ink.shape[0] < height + 4 or ink.shape[1] < width:
@@ -303,6 +308,7 @@ def _has_rows(ink: NDArray[np.bool_]) -> bool:
         window = (height, width)
         often = uniform_filter(changes, window, mode="constant") * width
         cover = uniform_filter(filled, window, mode="constant")
+        drawn = uniform_filter(strokes, window, mode="constant") > 0.8 * cover
         # Blank lines right above and below, as wide as the window.
         line = uniform_filter(filled, (1, width), mode="constant") < 0.5 / width
         half = height // 2 + 1
@@ -310,7 +316,7 @@ def _has_rows(ink: NDArray[np.bool_]) -> bool:
         above[half:] = line[:-half]
         below = np.zeros_like(line)
         below[:-half] = line[half:]
-        if (above & below & (often > 6.0) & (cover > 0.1) & (cover < 0.5)).any():  # noqa: PLR2004
+        if (above & below & drawn & (often > 6.0) & (cover > 0.1) & (cover < 0.5)).any():  # noqa: PLR2004
             return True
     return False
 
