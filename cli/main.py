@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from cli import aggregator, ask, grants, hospital, index, participants, witness
+from cli import aggregator, ask, gateway, grants, hospital, index, looks, participants, witness
 from cli.aggregate import aggregate
 from cli.audit import audit
 from cli.bundle import bundle
@@ -34,12 +34,15 @@ app.command()(disputes)
 app.command()(reputation)
 app.command()(aggregate)
 app.command()(rules)
+hospital.app.command()(gateway.gateway)
+hospital.app.add_typer(gateway.looks, name="looks")
 app.add_typer(hospital.app, name="hospital")
 app.add_typer(aggregator.app, name="aggregator")
 app.add_typer(witness.app, name="witness")
 app.add_typer(ask.app, name="ask")
 app.add_typer(index.app, name="index")
 app.add_typer(grants.app, name="grants")
+app.add_typer(looks.app, name="looks")
 app.add_typer(participants.app, name="participants")
 
 
