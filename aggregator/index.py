@@ -9,7 +9,7 @@ down before the index is built anew, and outlives every rebuild.
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from sqlalchemy.types import NullType, String
 from aggregator import tables
 from aggregator.events import apply_event
 from aggregator.oddities import HEAD
+from aggregator.progress import Progress, ProgressCallback, unheard
 from aggregator.tables import SCHEMA_VERSION, ChainFindingRow, IndexHead
 from aggregator.writing import Writing
 from chain.errors import IndexDatabaseError, InvalidInputError
@@ -85,11 +86,6 @@ class IndexedBlock:
 
 
 _Values: TypeAlias = tuple[Any, ...]
-BlockCallback: TypeAlias = Callable[[int, int], None]
-
-
-def _unheard(_block: int, _newest: int) -> None:
-    """Stand in for a callback where nobody wants to know how far the chain has been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +160,7 @@ def indexed_block(engine: Engine) -> IndexedBlock | None:
 
 
 def update_index(
-    engine: Engine, reader: EventSource, progress: BlockCallback = _unheard
+    engine: Engine, reader: EventSource, progress: ProgressCallback = unheard
 ) -> IndexedBlock:
     """Bring the index up to the chain's newest block.
 
@@ -175,7 +171,7 @@ def update_index(
     Args:
         engine: The index.
         reader: The chain.
-        progress: Called after each chunk with the block reached and the newest one.
+        progress: Called after each chunk of blocks.
 
     Raises:
         IndexDatabaseError: If the database cannot be used, or holds another version or ledger.
@@ -188,13 +184,13 @@ def update_index(
             _require_same_ledger(connection, reader)
         newest = reader.head().number
         while (reached := _read_on(engine, reader, newest)).number < newest:
-            progress(reached.number, newest)
-        progress(reached.number, newest)
+            progress(Progress("blocks", reached.number, newest))
+        progress(Progress("blocks", reached.number, newest))
         return reached
 
 
 def rebuild(
-    engine: Engine, reader: EventSource, progress: BlockCallback = _unheard
+    engine: Engine, reader: EventSource, progress: ProgressCallback = unheard
 ) -> IndexedBlock:
     """Drop the index and build it from nothing, in one transaction: on an error it is as it was.
 
@@ -203,7 +199,7 @@ def rebuild(
     Args:
         engine: The index.
         reader: The chain.
-        progress: Called after each chunk with the block reached and the newest one.
+        progress: Called after each chunk of blocks.
 
     Raises:
         IndexDatabaseError: If the database cannot be used.
@@ -228,7 +224,7 @@ def compare(engine: Engine, reader: EventSource) -> list[Difference]:
     with _translated(engine), engine.connect() as found, _scratch() as expected:
         _require_same_ledger(found, reader)
         at = _lock_head(found)
-        _build(expected, reader, min(at.number, reader.head().number), _unheard)
+        _build(expected, reader, min(at.number, reader.head().number), unheard)
         return [
             difference
             for table in tables.Table.metadata.sorted_tables
@@ -321,7 +317,7 @@ def _read_on(engine: Engine, reader: EventSource, newest: int) -> IndexedBlock:
         at = _lock_head(connection)
         if not _is_on_chain(at, reader):
             _keep_finding(connection, reader, at)
-            _build(connection, reader, newest, _unheard)
+            _build(connection, reader, newest, unheard)
         elif at.number < newest:
             writing = Writing(connection)
             _apply_blocks(writing, reader, at.number + 1, min(at.number + CHUNK, newest))
@@ -330,7 +326,7 @@ def _read_on(engine: Engine, reader: EventSource, newest: int) -> IndexedBlock:
 
 
 def _build(
-    connection: Connection, reader: EventSource, newest: int, progress: BlockCallback
+    connection: Connection, reader: EventSource, newest: int, progress: ProgressCallback
 ) -> None:
     tables.Table.metadata.drop_all(connection)
     _create_tables(connection, reader)
@@ -347,7 +343,7 @@ def _build(
     for first in range(reader.deployed_at, newest + 1, CHUNK):
         last = min(first + CHUNK - 1, newest)
         _apply_blocks(writing, reader, first, last)
-        progress(last, newest)
+        progress(Progress("blocks", last, newest))
     writing.flush()
     for index in later:
         index.create(connection)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from aggregator.index import (
-    BlockCallback,
     IndexedBlock,
     indexed_block,
     open_index,
     reading,
     rebuild,
 )
+from aggregator.progress import ProgressCallback
 from chain.errors import IndexDatabaseError
 from chain.ledger import LedgerReader
 
@@ -68,12 +68,12 @@ class OpenIndex:
 
 
 @contextmanager
-def own_index(reader: LedgerReader, progress: BlockCallback) -> Iterator[OpenIndex]:
+def own_index(reader: LedgerReader, progress: ProgressCallback) -> Iterator[OpenIndex]:
     """Build an index from the chain alone, in a file that goes when the block ends.
 
     Args:
         reader: The chain.
-        progress: Called with the block reached and the newest one.
+        progress: Called as blocks are read.
 
     Raises:
         LedgerError: If the chain cannot be read.

@@ -12,7 +12,7 @@ from rich.text import Text
 from cli.command import command
 from cli.pipelines import Params, PipelineFile, RuleName, declared
 from cli.screen import Screen, plain
-from cli.waiting import replay_progress
+from cli.waiting import progress_bars
 
 if TYPE_CHECKING:
     from aggregator.offline import FilesResult
@@ -72,7 +72,7 @@ def aggregate(
     from aggregator.offline import aggregate_files, read_examples
 
     steps = declared(rule, param, pipeline)
-    with replay_progress(screen) as progress:
+    with progress_bars(screen) as progress:
         result = aggregate_files(
             steps,
             files,

@@ -21,7 +21,7 @@ from cli.command import command
 from cli.connect import blobs, reader, writer
 from cli.pipelines import Params, PipelineFile, RuleName, declared
 from cli.screen import Screen
-from cli.waiting import interruptible, replay_progress
+from cli.waiting import interruptible, progress_bars
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -161,7 +161,7 @@ def lead(
     settings = AggregatorSettings(keyring.work / "aggregator", threads, poll_seconds)
     with (
         blobs(federation) as store,
-        replay_progress(screen) as progress,
+        progress_bars(screen) as progress,
         interruptible() as stop,
     ):
         while not stop.is_set():

@@ -26,8 +26,9 @@ from chain.wire import from_hex, to_hex, to_json_dict
 from cli import answers
 from cli.command import command
 from cli.connect import reader
-from cli.index import block_progress, opened
+from cli.index import opened
 from cli.screen import Screen
+from cli.waiting import progress_bars
 
 A = TypeVar("A")
 
@@ -421,5 +422,5 @@ def _index(database: str | None, federation: Federation, screen: Screen) -> Iter
     # Without ImageAccess there would be no grants, and nobody would seem to have seen an image.
     federation.needs("image_access")
     ledger = reader(federation)
-    with block_progress(screen) as progress, own_index(ledger, progress) as index:
+    with progress_bars(screen) as progress, own_index(ledger, progress) as index:
         yield index

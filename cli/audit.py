@@ -24,7 +24,7 @@ from chain.wire import from_hex
 from cli.command import FINDINGS, command
 from cli.connect import blobs, reader
 from cli.screen import Screen, plain
-from cli.waiting import replay_progress
+from cli.waiting import progress_bars
 
 Database = Annotated[
     str | None,
@@ -93,7 +93,7 @@ def audit(
         tasks = _tasks(ledger, task, model)
         with (
             blobs(federation) as store,
-            replay_progress(screen) as progress,
+            progress_bars(screen) as progress,
             tempfile.TemporaryDirectory(prefix="fedwitness-audit-") as folder,
         ):
             # An IPFS node that does not answer at all is no finding about the federation.

@@ -17,7 +17,7 @@ from chain.wire import from_hex
 from cli.command import command
 from cli.connect import blobs, reader
 from cli.screen import Screen
-from cli.waiting import replay_progress
+from cli.waiting import progress_bars
 
 _LOOK_SECONDS = 1.0  # between two looks at the ledger
 
@@ -79,7 +79,7 @@ def _write(
     ends, is_waiting = time.monotonic() + wait, False
     while True:
         try:
-            with replay_progress(screen) as progress:
+            with progress_bars(screen) as progress:
                 return build_bundle(
                     ledger, store, model, output, private_key=key, progress=progress
                 )

@@ -1,6 +1,6 @@
 """`fedwitness index`: the database that is an index of the chain."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from chain.wire import to_hex
 from cli.command import FINDINGS, command
 from cli.connect import reader
 from cli.screen import Screen
+from cli.waiting import progress_bars
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +40,7 @@ def rebuild_index(*, database: Database, federation: Federation, screen: Screen)
     """
     federation.needs("image_access")
     ledger = reader(federation)
-    with opened(database) as engine, block_progress(screen) as progress:
+    with opened(database) as engine, progress_bars(screen) as progress:
         block = rebuild(engine, ledger, progress)
         digest = index_digest(engine)
     screen.show({"block": block.number, "block_hash": to_hex(block.hash), "digest": f"0x{digest}"})
@@ -84,14 +85,6 @@ def opened(database: str) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
-
-
-@contextmanager
-def block_progress(screen: Screen) -> Iterator[Callable[[int, int], None]]:
-    """Show how far the chain has been read, as `aggregator.index` tells it."""
-    with screen.progress() as bars:
-        bar = bars.add_task("reading the chain", total=None)
-        yield lambda reached, newest: bars.update(bar, completed=reached, total=newest)
 
 
 def _text(value: object) -> str | None:

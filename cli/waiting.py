@@ -1,4 +1,4 @@
-"""Long work: progress bars for a replay, and an end in good order."""
+"""Long work: progress bars for its stages, and an end in good order."""
 
 import signal
 import threading
@@ -12,8 +12,8 @@ from cli.screen import Screen
 
 
 @contextmanager
-def replay_progress(screen: Screen) -> Iterator[ProgressCallback]:
-    """Show the stages of judging and aggregating, each as a bar while it lasts."""
+def progress_bars(screen: Screen) -> Iterator[ProgressCallback]:
+    """Show the stages of long work, each as a bar while it lasts."""
     with screen.progress() as bars:
         shown: dict[str, TaskID] = {}
 

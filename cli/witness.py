@@ -13,7 +13,7 @@ from chain.keystore import Identity
 from cli.command import FINDINGS, command
 from cli.connect import blobs, writer
 from cli.screen import Screen
-from cli.waiting import interruptible, replay_progress
+from cli.waiting import interruptible, progress_bars
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,7 +80,7 @@ def run(
         if word.finding is not None:
             findings[word] = None
 
-    with blobs(federation) as store, replay_progress(screen) as progress:
+    with blobs(federation) as store, progress_bars(screen) as progress:
         witness = Witness(ledger, store, identity, settings, progress=progress)
         if once:
             words = witness.watch()

@@ -19,6 +19,7 @@ from aggregator.index import (
     rebuild,
     update_index,
 )
+from aggregator.progress import Progress
 from aggregator.tables import SCHEMA_VERSION
 from chain.errors import IndexDatabaseError, InvalidInputError, LedgerError
 from chain.ledger import LedgerReader
@@ -90,12 +91,12 @@ def test_an_index_filled_in_steps_equals_one_built_at_once(
     monkeypatch.setattr(index, "CHUNK", 3)
     update_index(engine, federation.reader)
     live_through_everything(federation)
-    told: list[tuple[int, int]] = []
-    reached = update_index(engine, federation.reader, lambda *blocks: told.append(blocks))
+    told: list[Progress] = []
+    reached = update_index(engine, federation.reader, told.append)
     head = federation.reader.head()
     assert (reached.number, reached.hash) == (head.number, head.hash)
     assert reached == indexed_block(engine)
-    assert told[-1] == (head.number, head.number)
+    assert told[-1] == Progress("blocks", head.number, head.number)
     stepwise = index_digest(engine)
     monkeypatch.setattr(index, "CHUNK", 2_000)
     assert rebuild(engine, federation.reader) == reached
@@ -288,7 +289,7 @@ def test_two_processes_may_update_one_index(
     federation.open_round()
     overtaken: list[IndexedBlock] = []
 
-    def overtake(_block: int, _newest: int) -> None:
+    def overtake(_: Progress) -> None:
         if not overtaken:
             overtaken.append(update_index(engine, federation.reader))
 
