@@ -71,7 +71,14 @@ def read_cursor(cursor: str, *types: type) -> tuple[Any, ...]:
     fits = isinstance(place, list) and [type(item) for item in place] == list(types)
     if not isinstance(place, list) or not fits:
         raise InvalidInputError("the cursor is none that this server gave out")
+    # JSON can spell characters that no database takes: half of a pair, and that of code 0.
+    if any("\0" in item or not _is_unicode(item) for item in place if isinstance(item, str)):
+        raise InvalidInputError("the cursor is none that this server gave out")
     return tuple(in_range(item) if isinstance(item, int) else item for item in place)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def in_range(number: int) -> int:

@@ -1,5 +1,6 @@
 """Provenance, histories and verdicts, asked of an index of a real ledger."""
 
+import base64
 from collections.abc import Iterator
 
 import pytest
@@ -205,6 +206,15 @@ def test_rounds_are_listed(session: Session) -> None:
 def test_an_invented_cursor_is_refused(session: Session, cursor: str) -> None:
     with pytest.raises(InvalidInputError, match="cursor"):
         queries.verdicts(session, cursor=cursor)
+
+
+@pytest.mark.parametrize("word", [r"\ud800", r"\udfff", r"\u0000", r"0x\u0000"])
+def test_a_cursor_with_a_character_that_no_database_takes_is_refused(
+    session: Session, word: str
+) -> None:
+    cursor = base64.urlsafe_b64encode(f'[1,1,"{word}"]'.encode()).decode().rstrip("=")
+    with pytest.raises(InvalidInputError, match="cursor"):
+        queries.oddities(session, cursor=cursor)
 
 
 @pytest.mark.parametrize("limit", [-1, 0, 201])
