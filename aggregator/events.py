@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 from sqlalchemy import func, select, update
 
 from aggregator.oddities import (
-    DAY,
     check_final,
     check_phase,
     check_proposal,
@@ -15,6 +14,7 @@ from aggregator.oddities import (
     check_word,
 )
 from aggregator.tables import (
+    DAY,
     AttestationRow,
     CosignatureRow,
     DatasetVersionRow,

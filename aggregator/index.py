@@ -35,9 +35,8 @@ from sqlalchemy.types import NullType, String
 
 from aggregator import tables
 from aggregator.events import apply_event
-from aggregator.oddities import HEAD
 from aggregator.progress import Progress, ProgressCallback, unheard
-from aggregator.tables import SCHEMA_VERSION, ChainFindingRow, IndexHead
+from aggregator.tables import HEAD, SCHEMA_VERSION, ChainFindingRow, IndexHead
 from aggregator.writing import Writing
 from chain.errors import IndexDatabaseError, InvalidInputError
 from chain.events import LedgerEvent

@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from aggregator.tables import IndexHead, OddityCountRow, OddityRow, ProposalRow, RoundWitnessRow
+from aggregator.tables import (
+    DAY,
+    HEAD,
+    IndexHead,
+    OddityCountRow,
+    OddityRow,
+    ProposalRow,
+    RoundWitnessRow,
+)
 from aggregator.writing import Writing
 from chain.events import LedgerEvent
 from chain.types import Phase
-
-DAY = 86_400  # seconds
-HEAD = 1  # the key of the one row of index_head
 
 
 class Oddity(Enum):

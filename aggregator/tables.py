@@ -17,6 +17,9 @@ from sqlalchemy.types import TypeDecorator
 # Raised with every change of these tables: an index of another version is built anew.
 SCHEMA_VERSION = 2
 
+DAY = 86_400  # seconds
+HEAD = 1  # the key of the one row of index_head
+
 # The SQL indexes, beside the primary keys, without which events could not be written fast.
 NEEDED_TO_WRITE = ("rounds_by_model",)
 

@@ -3,7 +3,6 @@
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from aggregator.oddities import DAY
 from aggregator.queries.entries import (
     DayEntry,
     Overview,
@@ -16,6 +15,7 @@ from aggregator.queries.odd import oddity_counts
 from aggregator.queries.pages import MAX_PAGE
 from aggregator.queries.rows import reason_name, table_of
 from aggregator.tables import (
+    DAY,
     ChainFindingRow,
     DatasetVersionRow,
     DayRow,

@@ -7,11 +7,10 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, Row, select, tuple_
 from sqlalchemy.orm import Session
 
-from aggregator.oddities import DAY
 from aggregator.queries.entries import GrantEntry, Sight, Span, VersionEntry, Viewers
 from aggregator.queries.pages import Page, checked_limit, page_of, read_cursor, write_cursor
 from aggregator.queries.rows import grant_entry, table_of, versions
-from aggregator.tables import DatasetVersionRow, GrantRow, MembershipChangeRow
+from aggregator.tables import DAY, DatasetVersionRow, GrantRow, MembershipChangeRow
 from chain.errors import InvalidInputError
 from chain.types import Role
 
