@@ -51,6 +51,8 @@ _MARK = ".ingest"  # names the run, and so the journal beside the key
 _FOLDERS = ("files", "arrays")
 _RECYCLED = 400  # files; after so many a process is replaced, whatever it leaks
 _MOST = MAX_ARCHIVE  # bytes of a file that is opened at all
+_READY = b"ready\n"
+_STARTING = 300.0  # seconds until a process is ready, on a machine that has much to do
 _BATCH = 1000  # files noted at once
 
 
@@ -108,6 +110,7 @@ class _Process:
 
     child: subprocess.Popen[bytes]
     done: int = 0
+    ready: bool = False
     job: tuple[bytes, str] | None = None
     until: float = 0.0
     answer: bytearray = field(default_factory=bytearray)
@@ -370,7 +373,7 @@ class _Pool:
                 return False
             process = self._start()
         process.job = (name, token)
-        process.until = time.monotonic() + self._limits.seconds
+        process.until = time.monotonic() + (self._limits.seconds if process.ready else _STARTING)
         try:
             _pipe(process.child.stdin).write(json.dumps(job).encode() + b"\n")
             _pipe(process.child.stdin).flush()
@@ -390,13 +393,17 @@ class _Pool:
             process = key.data
             read = os.read(_pipe(process.child.stdout).fileno(), PIECE)
             process.answer += read
+            if not process.ready and process.answer.startswith(_READY):
+                del process.answer[: len(_READY)]
+                process.ready = True
+                process.until = time.monotonic() + self._limits.seconds
             if not read:
-                yield self._lost(process, "its process ended")
+                yield from self._lost(process, "its process ended")
             elif process.answer.endswith(b"\n"):
                 yield self._done(process)
         for process in busy:
             if process.job is not None and time.monotonic() >= process.until:
-                yield self._lost(process, "too slow")
+                yield from self._lost(process, "too slow")
 
     def _done(self, process: _Process) -> tuple[bytes, str, dict[str, Any]]:
         name, token = process.job or (b"", "")
@@ -408,12 +415,15 @@ class _Pool:
             self._end(process)
         return name, token, told
 
-    def _lost(self, process: _Process, reason: str) -> tuple[bytes, str, dict[str, Any]]:
-        name, token = process.job or (b"", "")
+    def _lost(self, process: _Process, reason: str) -> Iterator[tuple[bytes, str, dict[str, Any]]]:
         self._end(process)
-        if process.done == 0 and reason != "too slow" and not name:
-            raise IngestError("the processes that open files cannot be started")
-        return name, token, {"outcome": SKIPPED, "reason": reason, "files": {}}
+        if not process.ready:  # no file's fault: none was opened
+            raise IngestError(
+                "the processes that open files cannot be started; `python -m node.ingest_worker` "
+                "says why"
+            )
+        if process.job is not None:
+            yield *process.job, {"outcome": SKIPPED, "reason": reason, "files": {}}
 
     def _start(self) -> _Process:
         package = Path(__file__).resolve().parent.parent
@@ -475,7 +485,8 @@ def _finish(out: Path, journal: Journal, pseudonyms: Pseudonyms, private: Path) 
             actions.update(told["actions"])
             counts["blanked"] += told["blanked"]
             counts["heads"] += told["head"]
-            counts[f"faces {told['face']}"] += told["face"] != "none"
+            if told["face"] != "none":
+                counts[f"faces {told['face']}"] += 1
             for image in told["images"]:
                 counts["images"] += image["count"]
                 modalities[image["modality"]] += image["count"]

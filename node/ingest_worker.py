@@ -33,6 +33,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (start["memory"], most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the patient
     pseudonyms = Pseudonyms(bytes.fromhex(start["secret"]))
+    answers.write("ready\n")
+    answers.flush()
     for line in sys.stdin:
         answers.write(json.dumps(_answer(line, pseudonyms).to_dict()) + "\n")
         answers.flush()

@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 from chain.commitments import image_digest
 from chain.errors import InvalidInputError
 from chain.secret_file import kept_secret
-from node.ingest import Choices, Ingested, Limits, ingest
+from node.ingest import Choices, Ingested, IngestError, Limits, ingest
 from node.journal import Entry, Journal
 
 REAL = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -206,11 +206,22 @@ def test_what_is_new_is_taken_in_and_what_is_gone_is_deleted(tmp_path: Path) -> 
 
 def test_a_file_that_takes_too_long_costs_its_process_and_no_more(tmp_path: Path) -> None:
     source = slices(tmp_path / "in", 3)
-    slow = pydicom.dcmread(REAL / "examples_ybr_color.dcm")
-    slow.save_as(source / "a_slow_one.dcm")
-    done = run(source, tmp_path / "out", seconds=0.2)
-    assert told(tmp_path / "out")["a_slow_one.dcm"].reason == "too slow"
-    assert done.report["counts"]["taken"] + done.report["counts"]["skipped"] == 4
+    slow = pydicom.dcmread(REAL / "examples_ybr_color.dcm")  # of thirty frames
+    slow.save_as(source / "0001_slow.dcm")
+    done = run(source, tmp_path / "out", seconds=0.15)
+    assert told(tmp_path / "out")["0001_slow.dcm"].reason == "too slow"
+    counts = done.report["counts"]
+    assert counts["taken"] + counts["skipped"] == 4
+
+
+def test_processes_that_cannot_be_started_are_no_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(IngestError, match="cannot be started"):
+        run(slices(tmp_path / "in", 2), tmp_path / "out")
+    monkeypatch.undo()
+    assert run(tmp_path / "in", tmp_path / "out").report["counts"]["taken"] == 2
 
 
 def test_a_file_that_needs_too_much_memory_is_passed_over(tmp_path: Path) -> None:
