@@ -6,6 +6,7 @@ this server: the file proves itself (docs/protocol.md, section 14).
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path as File
 from typing import Annotated, BinaryIO
@@ -14,6 +15,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import StreamingResponse
 
 from aggregator import queries
+from aggregator.queries import RoundEntry
 from api.auth import client, public
 from api.backend import Backend, Server
 from api.problems import RETRY_SECONDS, Problem, not_found
@@ -57,10 +59,10 @@ def light_bundle(
             headers={"Retry-After": "60"},
         )
     model = from_hex(digest)
-    number = _round_of(server, model)
+    made_in = _round_of(server, model)
     try:
         file = server.bundles.open(
-            _name(server, model, number), lambda path: _make(server, model, path)
+            _name(server, model, made_in), lambda path: _make(server, model, path)
         )
     except UncosignedError as error:
         raise Problem(
@@ -88,26 +90,31 @@ def light_bundle(
     )
 
 
-def _round_of(server: Backend, model: bytes) -> int:
+def _round_of(server: Backend, model: bytes) -> RoundEntry:
     """Find the round that made a model, in the index: the chain would be asked round by round."""
     try:
         found, _ = server.index.ask(lambda session: queries.provenance(session, model, limit=1))
     except InvalidInputError:
         raise not_found("final model of this digest in the index") from None
-    return found.ancestors.entries[0].round.number
+    return found.ancestors.entries[0].round
 
 
-def _name(server: Backend, model: bytes, number: int) -> str:
-    """Name a bundle by its model and the head that was signed of its round.
+def _name(server: Backend, model: bytes, made_in: RoundEntry) -> str:
+    """Name a bundle by its model and the head that most signed of its round.
 
     Raises:
-        UncosignedError: If nobody signed one yet.
+        UncosignedError: If they are no quorum yet. Said here, for what cannot be made must not
+            keep others from theirs by being tried.
     """
-    heads = {one.head.hash for one in server.ledger.cosignatures(number)}
-    if not heads:
-        quorum = server.ledger.round(number).terms.quorum
-        raise UncosignedError(number, quorum, ())
-    return f"{model.hex()}-{min(heads).hex()}"
+    signers: defaultdict[bytes, list[str]] = defaultdict(list)
+    for one in server.ledger.cosignatures(made_in.number):
+        signers[one.head.hash].append(one.witness)
+    head = max(signers, key=lambda one: (len(signers[one]), one), default=b"")
+    if len(signers[head]) < made_in.quorum:
+        others = (witness for one in signers if one != head for witness in signers[one])
+        agreed = tuple(signers[head])
+        raise UncosignedError(made_in.number, made_in.quorum, agreed, tuple(others))
+    return f"{model.hex()}-{head.hex()}"
 
 
 def _make(server: Backend, model: bytes, path: File) -> None:

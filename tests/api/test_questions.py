@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +57,7 @@ class Asked:
 def asked(
     founded_federation: Federation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Asked]:
-    """A final round with a rejected update, a grant, a withdrawal; the second is not cosigned."""
+    """A final round with a rejected update, a grant, a withdrawal; and one that one cosigned."""
     founded, folder = founded_federation, tmp_path_factory.mktemp("questions")
     with unchanged(founded.rpc_url):
         federation = connect(
@@ -80,6 +80,7 @@ def asked(
         )
         for witness in WITNESSES:
             federation.attest(second, witness)
+        cosign(federation, second, WITNESSES[:1])
         hospital = federation.ledgers["hospital-1"]
         hospital.grant_access(
             federation.address("researcher"),
@@ -100,9 +101,9 @@ def asked(
             yield found
 
 
-def cosign(federation: Federation, number: int) -> None:
+def cosign(federation: Federation, number: int, witnesses: Sequence[str] = WITNESSES) -> None:
     head = federation.reader.head_of_final(number)
-    for witness in WITNESSES:
+    for witness in witnesses:
         account = federation.identities[witness].account
         signed = sign_head(federation.reader.chain_id, federation.reader.address, head, account)
         federation.ledgers[witness].cosign(head, federation.address(witness), signed)
@@ -250,6 +251,17 @@ def test_a_model_whose_head_is_not_signed_yet_has_no_bundle(asked: Asked) -> Non
     assert (answer.status_code, answer.json()["type"]) == (409, "not-cosigned-yet")
     assert answer.headers["Retry-After"]
     assert "round 2" in answer.json()["detail"]
+
+
+def test_a_bundle_that_too_few_signed_is_not_begun_and_keeps_nobody_waiting(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+    monkeypatch.setattr("api.bundles.build_bundle", lambda *told: begun.append(told))
+    answer = asked(f"/v1/models/{to_hex(digest('second'))}/bundle", "")
+    assert (answer.status_code, answer.json()["type"]) == (409, "not-cosigned-yet")
+    assert asked.federation.address(WITNESSES[0]) in answer.json()["detail"]
+    assert begun == []
 
 
 def test_a_client_gets_only_so_many_bundles(asked: Asked, tmp_path: Path) -> None:
