@@ -35,6 +35,6 @@ def test_an_installed_room_has_every_package_and_file_of_it(room: str) -> None:
     beside_code = {
         path
         for path in (ROOT / room).rglob("*")
-        if path.is_file() and path.suffix != ".py" and path.parent.name != "__pycache__"
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
     }
     assert beside_code - MAKERS <= installed
