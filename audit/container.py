@@ -27,6 +27,7 @@ MAGIC: Final = b"FWBUNDL1"
 VERSION: Final = 1
 MAX_HEADER: Final = 1 << 20  # bytes
 MAX_KEYS: Final = 1 << 22  # bytes of the part `keys`
+MAX_COSIGNATURES: Final = 32  # as many witnesses as a round can have; each takes a recovery
 LEDGER: Final = "ledger"
 KEYS: Final = "keys"
 BLOB: Final = "blob/"
@@ -317,7 +318,11 @@ def _header(value: object) -> BundleHeader:
     mode = Mode(members["mode"])
     parts = tuple(_read_part(one) for one in _list(members["parts"]))
     _check_names([part.name for part in parts], mode)
-    cosignatures = tuple(_cosignature(head, one) for one in _list(members["cosignatures"]))
+    signed = _list(members["cosignatures"])
+    if len(signed) > MAX_COSIGNATURES:
+        message = f"expected at most {MAX_COSIGNATURES} cosignatures, found {len(signed)}"
+        raise ValueError(message)
+    cosignatures = tuple(_cosignature(head, one) for one in signed)
     for one, next_ in pairwise(cosignatures):
         if address_order(one.witness) >= address_order(next_.witness):
             message = "expected the cosignatures ascending by witness, each once"

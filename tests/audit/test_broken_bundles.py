@@ -139,6 +139,10 @@ def header_of(**changes: Any) -> Callable[[Opened], Opened]:
             ),
             "ascending by witness",
         ),
+        (
+            header_of(cosignatures=[{"signature": "00" * 65, "witness": "0x" + "00" * 20}] * 33),
+            "at most 32 cosignatures, found 33",
+        ),
     ],
 )
 def test_a_header_of_another_form_is_refused(
