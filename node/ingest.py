@@ -154,10 +154,11 @@ def ingest(
         _reopen(journal, choices)
         _find(source, journal, pseudonyms)
         _forget_gone(journal, out)
+        all_files, done = journal.counted()
+        on_progress(done, all_files)
         with _Pool(secret, limits) as pool:
-            for _ in _work(source, out, journal, pool, choices):
-                on_progress(*reversed(journal.counted()))
-        on_progress(*reversed(journal.counted()))
+            for number, _ in enumerate(_work(source, out, journal, pool, choices), start=1):
+                on_progress(done + number, all_files)
         return _finish(out, journal, pseudonyms, private)
 
 
