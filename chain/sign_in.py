@@ -23,7 +23,7 @@ CLOCK_SKEW = timedelta(seconds=30)
 
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)"
 _MESSAGE = re.compile(
-    r"(?:(?P<scheme>[a-z][a-z0-9+.-]{0,31})://)?(?P<domain>[^/?#\s]{1,255})"
+    r"(?:(?P<scheme>[a-z][a-z0-9+.-]{0,31})://)?(?P<domain>[!$-.0->@-~]{1,255})"
     r" wants you to sign in with your Ethereum account:\n"
     r"(?P<address>0x[0-9a-fA-F]{40})\n\n"
     r"(?:(?P<statement>[ -~]{1,512})\n)?\n"
