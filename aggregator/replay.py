@@ -32,19 +32,6 @@ from chain.schema import MAX_MODEL, Schema
 from chain.tensors import open_tensors, trained_content
 from chain.types import Outcome, Phase, Reason, Round, RoundTerms, UpdateRecord, Verdict
 
-__all__ = [
-    "MAX_MODEL",
-    "Progress",
-    "ProgressCallback",
-    "RoundResult",
-    "admission_terms",
-    "earlier_contents",
-    "fetch_base_model",
-    "judge_and_aggregate",
-    "private_folder",
-    "unheard",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:

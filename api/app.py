@@ -34,7 +34,8 @@ from api.settings import Settings
 from api.spool import Quota, Spool
 from api.storer import Storer
 from api.worker import Worker
-from chain.blobs import BlobStore, IpfsBlobStore
+from chain.blob_store import BlobStore
+from chain.blobs import IpfsBlobStore
 from chain.keystore import load_identity, read_password
 from chain.ledger import Ledger
 from chain.sessions import RateLimit, new_nonces, new_sessions

@@ -14,7 +14,7 @@ from api.probe import Probe
 from api.settings import Settings
 from api.spool import Spool
 from api.worker import Worker
-from chain.blobs import BlobStore
+from chain.blob_store import BlobStore
 from chain.ledger import LedgerReader
 from chain.sessions import RateLimit, Tickets
 

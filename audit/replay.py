@@ -38,8 +38,6 @@ from chain.files import private_folder
 from chain.ledger_view import LedgerView
 from chain.types import Phase, Reason
 
-__all__ = ["audit_task", "read_evidence", "replay_disclosed", "replay_rounds"]
-
 _BLOB_FAULTS = (BlobUnavailableError, VerificationError, InvalidInputError)
 
 

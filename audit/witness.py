@@ -22,7 +22,8 @@ from threading import Event
 from typing import TypeAlias
 
 from aggregator.pipeline import parse_pipeline
-from aggregator.replay import ProgressCallback, judge_and_aggregate, private_folder, unheard
+from aggregator.progress import ProgressCallback, unheard
+from aggregator.replay import judge_and_aggregate
 from audit.cosigning import HeadWatch
 from audit.evidence import (
     VERSION,
@@ -34,7 +35,7 @@ from audit.evidence import (
 )
 from audit.settings import WitnessSettings
 from audit.verify import REPLAY, Finding, compare_replay
-from chain.blobs import BlobStore
+from chain.blob_store import BlobStore
 from chain.cid import Cid
 from chain.digests import content_digest
 from chain.errors import (
@@ -46,6 +47,7 @@ from chain.errors import (
     UnfitRoundError,
     VerificationError,
 )
+from chain.files import private_folder
 from chain.keystore import Identity
 from chain.ledger import Ledger
 from chain.merkle import verdicts_root

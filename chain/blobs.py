@@ -15,7 +15,7 @@ import ipfshttpclient  # type: ignore[import-untyped]
 import urllib3
 from ipfshttpclient import requests_wrapper as requests
 
-from chain.blob_store import BlobStore, Source, read_chunks
+from chain.blob_store import Source, read_chunks
 from chain.cid import (
     MAX_BLOCK_BYTES,
     Cid,
@@ -26,8 +26,6 @@ from chain.cid import (
 )
 from chain.errors import BlobUnavailableError, DigestMismatchError, InvalidInputError
 from chain.files import replacing
-
-__all__ = ["BlobStore", "IpfsBlobStore", "Source", "read_chunks"]
 
 REQUEST_SECONDS = 20.0
 # A node reads every block of a blob to pin it.

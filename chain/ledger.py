@@ -18,16 +18,14 @@ from chain import structs
 from chain.addresses import checked_address
 from chain.codec import encode_call
 from chain.contract import Contract
-from chain.events import LedgerEvent
 from chain.membership import ROLE_IDS
 from chain.outbox import OutboxEntry
 from chain.reader import GrantsAnswer, LedgerReader
-from chain.rpc import Head, RawReceipt
+from chain.rpc import RawReceipt
 from chain.sending import Sender
-from chain.structs import Dispute
 from chain.types import DatasetTerms, LedgerHead, Role, RoundTerms, UpdateRecord, Verdict
 
-__all__ = ["Dispute", "GrantsAnswer", "Head", "Ledger", "LedgerEvent", "LedgerReader", "Receipt"]
+__all__ = ["GrantsAnswer", "Ledger", "LedgerReader", "Receipt"]
 
 
 @dataclass(frozen=True, slots=True)

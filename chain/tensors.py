@@ -17,44 +17,10 @@ import numpy as np
 
 from chain.files import replacing
 from chain.schema import (
-    LENGTH_BYTES,
-    MAX_DIMENSION,
-    MAX_HEADER,
-    MAX_RANK,
-    MAX_TENSORS,
-    MEMBERS,
-    SERVER_PREFIX,
-    STATES,
     Schema,
     TensorSpec,
     file_schema,
-    read_schema,
-    state_name,
 )
-
-__all__ = [
-    "DTYPES",
-    "LENGTH_BYTES",
-    "MAX_DIMENSION",
-    "MAX_HEADER",
-    "MAX_RANK",
-    "MAX_TENSORS",
-    "MEMBERS",
-    "SERVER_PREFIX",
-    "STATES",
-    "Array",
-    "Schema",
-    "TensorFile",
-    "TensorSpec",
-    "open_tensors",
-    "open_trained",
-    "read_schema",
-    "save_tensors",
-    "schema_of",
-    "state_name",
-    "tensor_bytes",
-    "trained_content",
-]
 
 Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 

@@ -32,8 +32,8 @@ from chain.errors import (
 )
 from chain.files import pieces, replacing
 from chain.keystore import Identity
+from chain.schema import Schema
 from chain.signing import recover_update_signer, sign_update
-from chain.tensors import Schema
 from chain.types import Phase, Round, UpdateRecord
 from chain.wire import from_hex, from_json_dict, to_hex, to_json_dict
 from node.answers import OpenRound, UpdateStatus, UploadStatus

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from chain.errors import InvalidInputError
-from chain.tensors import Array, Schema, open_tensors, save_tensors
+from chain.schema import Schema
+from chain.tensors import Array, open_tensors, save_tensors
 from chain.tensors import schema_of as schema_of_tensors
 from node.metrics import Metrics
 from node.tasks import Task, task_named

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from chain.ledger import GrantsAnswer
+from chain.reader import GrantsAnswer
 from chain.types import AccessGrant
 from node.gateway.catalogue import Instance
 from node.look_log import Sight
