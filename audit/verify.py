@@ -403,8 +403,14 @@ def _verify_witnesses(evidence: RoundEvidence, proposal: Proposal) -> Iterator[F
         message = "a witness of the round came to another result"
         yield Finding(WITNESSES, subject, "no dispute", f"one by {witness}", message)
     valid = set()
+    # Not searched for each: a forged ledger may name any number of witnesses, and of their words.
+    seated = frozenset(evidence.round.terms.witnesses)
     for witness, signature in evidence.attestations:
-        fault = _attestation_fault(evidence, proposal, witness, signature)
+        fault = (
+            _signature_fault(evidence, proposal, witness, signature)
+            if witness in seated
+            else "no witness of the round"
+        )
         if fault is None:
             valid.add(witness)
         else:
@@ -416,11 +422,9 @@ def _verify_witnesses(evidence: RoundEvidence, proposal: Proposal) -> Iterator[F
         yield Finding(WITNESSES, subject, f"{quorum} witnesses", f"{len(valid)}", message)
 
 
-def _attestation_fault(
+def _signature_fault(
     evidence: RoundEvidence, proposal: Proposal, witness: str, signature: bytes
 ) -> str | None:
-    if witness not in evidence.round.terms.witnesses:
-        return "no witness of the round"
     attestation = Attestation(
         evidence.round.number,
         proposal.number,

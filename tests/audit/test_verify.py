@@ -1,5 +1,6 @@
 """Each lie about a round is found by its step and named, whatever the ledger let pass."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -308,6 +309,20 @@ def test_a_round_that_starts_from_another_model_is_found() -> None:
         digest("model 1").hex(),
         digest("model 2").hex(),
     )
+
+
+def test_many_words_of_many_witnesses_take_no_product_of_time() -> None:
+    seats = tuple(f"0x{n:040x}" for n in range(1 << 15))
+    strangers = tuple((f"0x{n:040x}", bytes(65)) for n in range(1 << 20, (1 << 20) + (1 << 15)))
+    terms = replace(GOOD.round.terms, witnesses=(*WITNESS_ADDRESSES, *seats))
+    crowded = replace(GOOD.round, terms=terms)
+    began = time.process_time()
+    findings = verify_task(
+        [replace(GOOD, round=crowded, attestations=(*GOOD.attestations, *strangers))]
+    )
+    assert time.process_time() - began < 5
+    assert {one.found for one in findings} == {"no witness of the round"}
+    assert len(findings) == len(strangers)
 
 
 def test_an_aborted_round_leaves_the_model_as_it_was() -> None:
