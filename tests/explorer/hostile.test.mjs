@@ -181,6 +181,19 @@ test("lists in lists without end cost no stack", () => {
   }
 });
 
+test("countless blocks are not listed before the first of them is read", () => {
+  const header = JSON.parse(headerWith(() => {}));
+  delete header.parts;
+  const many = new Uint8Array(2 ** 24).fill(0xc0);
+  const before = process.memoryUsage().rss;
+  const report = verifyBundle(container(header, { ledger: concat(rlpPrefix(many.length), many) }));
+  assert.deepEqual(
+    report.findings.map(({ step, subject }) => [step, subject]),
+    [[13, `block 1 of ${header.head.blocks}`]],
+  );
+  assert.ok(process.memoryUsage().rss - before < 2 ** 29);
+});
+
 function rlpPrefix(size) {
   if (size < 56) return Uint8Array.of(0xc0 + size);
   const digits = index(size);

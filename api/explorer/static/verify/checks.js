@@ -318,6 +318,8 @@ function* verifyChainOfModels(_, rounds) {
 
 /** (2) Each record hashes to its digest, and is its active hospital's only one. */
 function* verifyRecords(_, { records }) {
+  // Counted once: a forged ledger may hold any number of records.
+  const recorded = counted(records.map(({ record }) => record.hospital));
   for (const { record, digest, isActive } of records) {
     const subject = recordName(record);
     const hash = toHex(recordHash(record));
@@ -325,7 +327,7 @@ function* verifyRecords(_, { records }) {
       const message = "the record's content does not hash to the digest on the ledger";
       yield finding(RECORDS, subject, digest, hash, message);
     }
-    const times = records.filter((other) => other.record.hospital === record.hospital).length;
+    const times = recorded.get(record.hospital);
     if (times > 1) {
       const message = "a hospital has more than one record in the round";
       yield finding(RECORDS, subject, "1 record", `${times}`, message);
@@ -436,8 +438,9 @@ function* verifyWitnesses(bundle, round) {
   }
   const signed = signedDigest(bundle.chainId, bundle.ledger, attestationHash(number, proposal));
   const valid = new Set();
+  const seated = new Set(terms.witnesses);
   for (const { witness, signature } of attestations) {
-    const fault = attestationFault(terms.witnesses, signed, witness, signature);
+    const fault = attestationFault(seated, signed, witness, signature);
     if (fault === null) {
       valid.add(witness);
     } else {
@@ -451,8 +454,8 @@ function* verifyWitnesses(bundle, round) {
   }
 }
 
-function attestationFault(witnesses, signed, witness, signature) {
-  if (!witnesses.includes(witness)) return "no witness of the round";
+function attestationFault(seated, signed, witness, signature) {
+  if (!seated.has(witness)) return "no witness of the round";
   const signer = recoverSigner(signed, signature);
   if (signer === null) return toldSignature(signature);
   return signer === witness ? null : `the signature of ${signer}`;

@@ -7,7 +7,7 @@ import { toAddress } from "./addresses.js";
 import { fromHex, isEqual, keccak, toCount, toHex } from "./bytes.js";
 import { genesisHistory, nextHistory } from "./heads.js";
 import { Malformed } from "./malformed.js";
-import { encodeShort, exactly, integer, members, readWhole, sized, string } from "./rlp.js";
+import { each, encodeShort, exactly, integer, members, readWhole, sized, string } from "./rlp.js";
 import { provenValue } from "./trie.js";
 
 // Members of a block header in their order (yellow paper, 4.3; later ones are appended).
@@ -58,17 +58,14 @@ export function readLedger(bundle, part, progress = () => {}) {
   if (contracts.size !== 3) {
     throw new Malformed("contracts", "three addresses", [...contracts.keys()].join(", "));
   }
-  const blocks = members(readWhole(part, "ledger"), "ledger");
-  if (blocks.length !== head.blocks) {
-    throw new Malformed("ledger", `${head.blocks} blocks, as the head says`, `${blocks.length}`);
-  }
   const events = [];
-  let receipts = 0;
+  let [blocks, receipts] = [0, 0];
   let last = { number: -1, hash: new Uint8Array(32) };
   const { chainId, ledger, participants, datasets } = bundle;
   let history = genesisHistory(chainId, ledger, participants, datasets);
-  blocks.forEach((item, at) => {
-    const found = readBlock(item, contracts, `block ${at + 1} of ${blocks.length}`);
+  for (const item of each(readWhole(part, "ledger"), "ledger")) {
+    blocks += 1;
+    const found = readBlock(item, contracts, `block ${blocks} of ${head.blocks}`);
     if (found.number <= last.number) {
       throw new Malformed(`block ${found.number}`, `a number above ${last.number}`, "none");
     }
@@ -76,8 +73,11 @@ export function readLedger(bundle, part, progress = () => {}) {
     for (const event of found.events) events.push(event);
     receipts += found.receipts;
     last = found;
-    progress(at + 1, blocks.length);
-  });
+    progress(blocks, head.blocks);
+  }
+  if (blocks !== head.blocks) {
+    throw new Malformed("ledger", `${head.blocks} blocks, as the head says`, `${blocks}`);
+  }
   if (last.number !== head.number || toHex(last.hash) !== head.hash) {
     const found = `block ${last.number}, hash ${toHex(last.hash)}`;
     throw new Malformed("last block", `block ${head.number}, hash ${head.hash}`, found);
@@ -85,7 +85,7 @@ export function readLedger(bundle, part, progress = () => {}) {
   if (!isEqual(history, fromHex(head.history, 32, "history"))) {
     throw new Malformed("history", head.history, toHex(history));
   }
-  return { events, blocks: blocks.length, receipts };
+  return { events, blocks, receipts };
 }
 
 function readBlock(item, contracts, place) {
@@ -99,8 +99,8 @@ function readBlock(item, contracts, place) {
   if (receipts.length === 0) throw new Malformed(subject, "at least one receipt", "none");
   const events = [];
   let before = -1;
-  for (const each of receipts) {
-    const [indexItem, nodesItem] = exactly(each, 2, subject);
+  for (const one of receipts) {
+    const [indexItem, nodesItem] = exactly(one, 2, subject);
     const index = integer(indexItem, subject);
     const transaction = toCount(index, subject);
     if (transaction <= before) {

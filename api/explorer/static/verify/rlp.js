@@ -49,20 +49,32 @@ export function readWhole(bytes, subject) {
 }
 
 /**
+ * Read the members of a list one by one, so that a list of a billion costs no memory.
+ * @param {Item} list
+ * @param {string} subject
+ * @returns {Generator<Item>}
+ */
+export function* each(list, subject) {
+  if (!list.isList) throw new Malformed(subject, "an RLP list", "a byte string");
+  for (let at = 0; at < list.bytes.length;) {
+    const next = readItem(list.bytes.subarray(at), subject);
+    yield next;
+    at += next.whole.length;
+  }
+}
+
+/**
  * List the members of a list.
  * @param {Item} list
  * @param {string} subject
- * @param {number} [most] The greatest permitted number of them.
+ * @param {number} most The greatest permitted number of them.
  * @returns {Item[]}
  */
-export function members(list, subject, most = Infinity) {
-  if (!list.isList) throw new Malformed(subject, "an RLP list", "a byte string");
+export function members(list, subject, most) {
   const found = [];
-  for (let at = 0; at < list.bytes.length;) {
+  for (const next of each(list, subject)) {
     if (found.length === most) throw new Malformed(subject, `at most ${most} members`, "more");
-    const next = readItem(list.bytes.subarray(at), subject);
     found.push(next);
-    at += next.whole.length;
   }
   return found;
 }
