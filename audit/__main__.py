@@ -11,6 +11,7 @@ from pathlib import Path
 from audit.bundle import BundleReport, Replay, Trust, verify_bundle
 from chain.addresses import checked_address
 from chain.errors import FedWitnessError
+from chain.escaping import escaped
 
 WELL, FINDINGS, FAILED = 0, 1, 2
 
@@ -91,10 +92,10 @@ def _replay(threads: int) -> Replay:
 
 def _fail(error: Exception, *, as_json: bool) -> None:
     if as_json:
-        told = json.dumps({"error": type(error).__name__, "message": _plain(str(error))})
+        told = json.dumps({"error": type(error).__name__, "message": escaped(str(error))})
         sys.stdout.write(f"{told}\n")
     else:
-        sys.stderr.write(f"error: {_plain(str(error))}\n")
+        sys.stderr.write(f"error: {escaped(str(error))}\n")
 
 
 def _in_words(report: BundleReport) -> str:
@@ -103,7 +104,7 @@ def _in_words(report: BundleReport) -> str:
     opened = ", opened" if report.is_opened else ""
     lines = [
         f"model    {header.model.hex()}",
-        f"made in  round {head.round} of {_plain(report.task) or '?'}; {report.rounds} rounds",
+        f"made in  round {head.round} of {escaped(report.task) or '?'}; {report.rounds} rounds",
         f"chain    {header.chain_id}, head {head.number} 0x{head.hash.hex()}",
         f"ledger   {header.ledger}",
         f"signed   by {signed}, quorum {report.quorum}",
@@ -116,18 +117,13 @@ def _in_words(report: BundleReport) -> str:
     for one in report.audit.findings:
         lines += [
             "",
-            f"({one.step}) {_plain(one.subject)}: {one.message}",
-            f"    expected {_plain(one.expected)}",
-            f"    found    {_plain(one.found)}",
+            f"({one.step}) {escaped(one.subject)}: {one.message}",
+            f"    expected {escaped(one.expected)}",
+            f"    found    {escaped(one.found)}",
         ]
-    lines += ["", *(f"note: {_plain(note)}" for note in report.notes)] if report.notes else []
+    lines += ["", *(f"note: {escaped(note)}" for note in report.notes)] if report.notes else []
     lines += ["", "all is as it should be" if report.audit.ok else "there are findings"]
     return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    """Keep a stranger's text from steering the terminal."""
-    return "".join(one if one.isprintable() else "�" for one in text)
 
 
 if __name__ == "__main__":

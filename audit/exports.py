@@ -34,6 +34,7 @@ from aggregator.queries import (
 )
 from audit.facts import POSITION, DescendantFact, Fact, LedgerState, PartyFact, flattened
 from audit.prov import prov_json
+from chain.escaping import escaped
 from chain.wire import to_hex, to_json_dict
 
 _Line: TypeAlias = dict[str, Any]
@@ -204,10 +205,7 @@ def _cell(value: object) -> str:
         case list():
             return _cell(" ".join(map(str, value)))
         case str():
-            shown = "".join(
-                char if char.isprintable() else char.encode("unicode_escape").decode()
-                for char in value
-            )
+            shown = escaped(value)
             return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
         case _:
             return str(value)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from chain.canonical import canonical_json
+from chain.escaping import escaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,7 @@ def plain(text: str) -> str:
     Names on the ledger are strangers' words; escape sequences and overrides of the writing
     direction in them are shown and not obeyed.
     """
-    shown = (
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in text
-    )
-    return escape("".join(shown))
+    return escape(escaped(text, keep="\n"))
 
 
 def as_lines(data: object) -> RenderableType:
