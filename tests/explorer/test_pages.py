@@ -281,7 +281,7 @@ def test_who_could_see_an_image_is_answered(
     date = datetime.fromtimestamp(granted.timestamp, UTC)
     query = f"version=0x{story.versions['albatross'].hex()}&day={date:%Y-%m-%d}"
     text = get(site, f"/grants?{query}", **auditor)
-    assert "Who <em>did</em> look is not on the ledger" in text
+    assert "own access log, of which the ledger holds the roots alone" in text
     assert "the whole version" in text
     empty = get(site, f"/grants?{query.replace('2026', '2020')}", **auditor)
     assert "Nobody could." in empty
