@@ -36,8 +36,10 @@ def sign_in(
     """
     from node.gateway.visiting import Visit
 
-    token, expires = Visit(gateway, identity, reader(federation).chain_id).sign_in()
-    screen.show({"token": token, "expires": expires, "dicomweb": f"{gateway}/dicomweb"})
+    with Visit(gateway, identity, reader(federation).chain_id) as visit:
+        token, expires = visit.sign_in()
+    url = f"{gateway.rstrip('/')}/dicomweb"
+    screen.show({"token": token, "expires": expires, "dicomweb": url})
 
 
 @app.command()
@@ -57,9 +59,9 @@ def fetch(
     """
     from node.gateway.visiting import Visit
 
-    visit = Visit(gateway, identity, reader(federation).chain_id)
-    token, _ = visit.sign_in()
-    found = visit.proof(token, number)
+    with Visit(gateway, identity, reader(federation).chain_id) as visit:
+        token, _ = visit.sign_in()
+        found = visit.proof(token, number)
     if (found.look.number, found.look.researcher) != (number, identity.address):
         raise InvalidInputError(
             f"expected your look {number}, found look {found.look.number} of "

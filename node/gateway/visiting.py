@@ -1,6 +1,6 @@
 """The researcher's side of a gateway: signing in, and asking for proofs."""
 
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -34,6 +34,12 @@ class Visit:
         self._identity = identity
         self._chain_id = chain_id
         self._http = http or httpx.Client(timeout=SECONDS, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def sign_in(self) -> tuple[str, int]:
         """Begin a session.
