@@ -92,10 +92,10 @@ class Catalogue:
         self._datasets = datasets
         self._versions = versions
         self._lock = threading.Lock()
-        self._files: dict[bytes, list[tuple[str, Instance]]] = {}
+        self._files: list[tuple[str, Instance]] = []
         for out in data:
-            attestation = _attested(out)
-            self._files[attestation] = list(_instances(out))
+            _check_attested(out)
+            self._files += _instances(out)
         self._stamp: _Stamp | None = None
         self._held: tuple[Instance, ...] = ()
 
@@ -126,14 +126,14 @@ class Catalogue:
         for path in sorted(self._datasets.glob("*.npz")):
             dataset = load_dataset(path)
             version = versions.get(dataset.terms.merkle_root)
-            files = self._files.get(dataset.terms.attestation)
-            if version is None or files is None:
+            if version is None:
                 continue
             # Images with the same pixels stand in both in the order in which they were read.
             waiting: dict[str, list[bytes]] = defaultdict(list)
             for place, image in zip(dataset.kept, dataset.images, strict=True):
                 waiting[image_digest(image).hex()].append(dataset.commitments[int(place)])
-            for digest, instance in files:
+            # Not by the attestation: an ingest that took in more since, or less, still has these.
+            for digest, instance in self._files:
                 if not waiting[digest]:
                     continue
                 holding = Holding(version, waiting[digest].pop(0))
@@ -166,18 +166,16 @@ def parse_instance(raw: bytes, *, header_only: bool = False) -> FileDataset:
         return pydicom.dcmread(io.BytesIO(raw), stop_before_pixels=header_only)
 
 
-def _attested(out: Path) -> bytes:
-    """Return the digest of an output's attestation, which its list of files has to be under."""
+def _check_attested(out: Path) -> None:
+    """Check that an output's list of files is the one that its attestation is about."""
     path = out / ATTESTATION
     if not path.is_file():
         raise InvalidInputError(f"{out}: expected an ingest that has come to its end, found none")
     attestation = read_attestation(path.read_bytes())
-    listed = hashlib.sha256((out / FILES).read_bytes()).digest()
-    if listed != attestation.output:
+    if hashlib.sha256((out / FILES).read_bytes()).digest() != attestation.output:
         raise InvalidInputError(
             f"{out}: expected the list of files that is attested, found another; ingest again"
         )
-    return attestation.digest()
 
 
 def _instances(out: Path) -> Iterator[tuple[str, Instance]]:

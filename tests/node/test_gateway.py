@@ -2,11 +2,13 @@
 
 import io
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -23,13 +25,14 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
 from chain.devnet.ports import free_port
-from chain.errors import ContractRevertedError, LedgerError
+from chain.errors import ContractRevertedError, InvalidInputError, LedgerError
 from chain.keystore import Identity
 from chain.ledger import GrantsAnswer, Receipt
 from chain.look_receipts import LookReceipt, from_header, from_json, judge, verify_receipt
 from chain.rpc import Head
 from chain.secret_file import kept_secret
 from chain.types import AccessGrant, AnchoredBatch, DatasetState, DatasetVersion, LogPosition, Role
+from node.attestation import attest
 from node.dataset import CommittedDataset, commit_images, erase_image
 from node.gateway import app
 from node.gateway.app import Gateway, build_app
@@ -400,6 +403,30 @@ def test_an_erased_image_is_not_there_from_then_on(room: Room) -> None:
     assert told(room.get(room.url(1))) == told(room.get(NOWHERE))
     assert room.get(room.url(2)).status_code == 200
     assert len(room.get("/dicomweb/instances").json()) == 3
+
+
+def test_what_is_committed_is_shown_though_more_was_ingested_since(
+    ingested: tuple[Path, Path], tmp_path: Path
+) -> None:
+    found = read_ingested(*ingested)
+    earlier = replace(
+        found, images=found.images[:3], labels=found.labels[:3], attestation=attest({"images": 3})
+    )
+    dataset = commit_images(tmp_path / "heads.npz", "heads", earlier, frozenset({6}))
+    registered: Any = SimpleNamespace(merkle_root=dataset.terms.merkle_root, version=VERSION)
+    shown = Catalogue([ingested[0]], tmp_path, lambda: [registered]).instances()
+    assert [one.holdings[0].image for one in shown] == list(dataset.commitments)
+    assert Catalogue([ingested[0]], tmp_path, list).instances() == ()
+
+
+def test_a_list_of_files_that_is_not_attested_is_refused(
+    ingested: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(ingested[0], tmp_path / "out")
+    with (tmp_path / "out" / "files.jsonl").open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(InvalidInputError, match="list of files that is attested"):
+        Catalogue([tmp_path / "out"], tmp_path, list)
 
 
 def test_a_file_that_was_changed_is_not_shown(room: Room) -> None:
