@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from aggregator.progress import Progress, ProgressCallback, unheard
@@ -91,6 +92,9 @@ class Holdings:
         self._folder = folder
         self._progress = progress
         self._fetched: tuple[bytes, bytes] | None = None
+        # What is amiss with an envelope, by its blob and bound: any number of a forged ledger's
+        # records can name one, and each fetch costs as much as the blob is large.
+        self._envelopes: dict[tuple[bytes, int], list[Finding]] = {}
 
     def check(self, evidence: RoundEvidence) -> Iterator[Finding]:
         """Yield what is amiss with the blobs that a round stands on (steps 7 and 8)."""
@@ -139,8 +143,11 @@ class Holdings:
             record = recorded.record
             if reasons.get(record.hospital) not in WITHOUT_BLOB:
                 subject = f"{evidence.name}, envelope of {record.hospital}"
-                path = folder / f"{record.blob.hex()}.envelope"
-                yield from self._fetch(subject, record.blob, path, most)
+                path, known = folder / f"{record.blob.hex()}.envelope", (record.blob, most)
+                if known not in self._envelopes:
+                    self._envelopes[known] = list(self._fetch("", record.blob, path, most))
+                for one in self._envelopes[known]:
+                    yield replace(one, subject=f"{subject}{one.subject}")
 
     def _fetch(self, subject: str, blob: bytes, path: Path, max_bytes: int) -> Iterator[Finding]:
         cid = Cid.from_blob_digest(blob)
