@@ -74,12 +74,16 @@ class Party:
 
     Attributes:
         address: Who it is.
-        roles: Those of the roles that the route admits which it holds at this moment; all that it
-            holds where `visitor` found it.
+        roles: Those of the roles that the route admits which it holds at this moment.
     """
 
     address: str
     roles: frozenset[Role]
+
+    @property
+    def sees_only_its_own(self) -> bool:
+        """Whether it is let in as a hospital and as nothing else."""
+        return self.roles == {Role.HOSPITAL}
 
 
 class Admission:
@@ -119,28 +123,6 @@ class Admission:
 def admits(*roles: Role) -> Any:
     """Declare, as a parameter's default or in `dependencies`, which roles a route admits."""
     return Depends(Admission(frozenset(roles)))
-
-
-def visitor(server: Backend, request: Request) -> Party | None:
-    """Return whom a request's session names, with all the roles that it holds now.
-
-    For pages, which greet a visitor and let nobody in by it: that is what `admits` is for.
-
-    Returns:
-        None where nobody is signed in, or the party was suspended or lost its roles.
-
-    Raises:
-        LedgerError: If the chain cannot be reached.
-    """
-    token = session_token(server, request, None)
-    address = server.sessions.owner(token)
-    if address is None:
-        return None
-    try:
-        return Party(address, current_roles(server, address))
-    except Problem:
-        server.sessions.end(token)
-        return None
 
 
 def public() -> None:

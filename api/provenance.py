@@ -155,7 +155,7 @@ def standings(
     By the policy of the task's latest round, null where it has none. `strikes` are in millionths.
     A hospital sees its own standing.
     """
-    own = party.address if party.roles == {Role.HOSPITAL} else None
+    own = party.address if party.sees_only_its_own else None
     return answered(
         server, "round of this task", lambda s: queries.standings(s, task, hospital=own)
     )
@@ -167,7 +167,7 @@ def own_history(party: Party, hospital: str) -> str:
     Raises:
         Problem: If the party is another hospital and nothing else.
     """
-    if party.roles == {Role.HOSPITAL} and party.address != hospital:
+    if party.sees_only_its_own and party.address != hospital:
         raise Problem(
             403, "not-your-history", "The history is another hospital's", "Ask for your own."
         )

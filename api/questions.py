@@ -75,7 +75,7 @@ def viewers(
         lambda s: queries.viewers(s, identifier, commitment, day, cursor=cursor, limit=limit),
         cursor,
     )
-    if party.roles == {Role.HOSPITAL} and answer["version"]["hospital"] != party.address:
+    if party.sees_only_its_own and answer["version"]["hospital"] != party.address:
         raise Problem(
             403, "not-your-data", "The data set is another hospital's", "Ask about your own."
         )

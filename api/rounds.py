@@ -113,7 +113,7 @@ def one_update(
     The verdict is null as long as nothing is proposed. A hospital sees its own updates.
     """
     read_address(hospital)
-    if party.roles == {Role.HOSPITAL} and party.address != hospital:
+    if party.sees_only_its_own and party.address != hospital:
         raise Problem(
             403, "not-your-update", "The update is another hospital's", "Ask for your own."
         )
