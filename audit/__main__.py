@@ -24,6 +24,10 @@ What that is worth depends on who the witnesses are. The answer prints the ledge
 witnesses that signed: compare them with those that you know, or give them with --ledger and
 --witness. A file made by strangers, with witnesses of their own, is as consistent as an honest one.
 """
+# Not that all is well: a ledger that anybody made up holds together, too.
+_UNANCHORED = """\
+consistent, but not anchored: you named no witness, and anyone can make up a ledger that holds
+together. Compare ledger and witnesses above with those that you know, or name them (--witness)."""
 _AFTER = """\
 exit codes: 0 all is as it should be; 1 there are findings, each named; 2 the file is no bundle, or
 cannot be read.
@@ -52,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FedWitnessError, OSError) as error:
         _fail(error, as_json=options.json)
         return FAILED
-    told = json.dumps(report.to_dict(), indent=2) if options.json else _in_words(report)
+    anchored = bool(trust.witnesses)
+    as_dict = {**report.to_dict(), "anchored": anchored}
+    told = json.dumps(as_dict, indent=2) if options.json else _in_words(report, anchored=anchored)
     sys.stdout.write(f"{told}\n")
     return WELL if report.audit.ok else FINDINGS
 
@@ -98,7 +104,7 @@ def _fail(error: Exception, *, as_json: bool) -> None:
         sys.stderr.write(f"error: {escaped(str(error))}\n")
 
 
-def _in_words(report: BundleReport) -> str:
+def _in_words(report: BundleReport, *, anchored: bool) -> str:
     header, head = report.header, report.header.head
     signed = f"{len(report.signers)} of {len(report.witnesses)} witnesses"
     opened = ", opened" if report.is_opened else ""
@@ -122,7 +128,8 @@ def _in_words(report: BundleReport) -> str:
             f"    found    {escaped(one.found)}",
         ]
     lines += ["", *(f"note: {escaped(note)}" for note in report.notes)] if report.notes else []
-    lines += ["", "all is as it should be" if report.audit.ok else "there are findings"]
+    well = "all is as it should be" if anchored else _UNANCHORED
+    lines += ["", well if report.audit.ok else "there are findings"]
     return "\n".join(lines)
 
 

@@ -433,6 +433,23 @@ def test_whom_you_insist_on_must_have_signed(bundles: Path) -> None:
     assert main([str(path), "--ledger", "stranger"]) == 2
 
 
+def test_a_ledger_whose_witnesses_nobody_named_is_not_called_good(
+    bundles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(bundles / "light.bundle")
+    named = ["--witness", identity(BOTH[0]).address]
+    assert main([path, "--ledger", Opened.read(Path(path).read_bytes()).header["ledger"]]) == 0
+    told = capsys.readouterr().out
+    assert "not anchored" in told
+    assert "all is as it should be" not in told
+    assert main([path, *named]) == 0
+    assert capsys.readouterr().out.endswith("\nall is as it should be\n")
+    assert main([path, "--json"]) == main([path, "--json", *named]) == 0
+    unnamed, by_name = capsys.readouterr().out.split("\n}\n{")
+    assert '"anchored": false' in unnamed
+    assert '"anchored": true' in by_name
+
+
 def test_another_model_is_found(bundles: Path, tmp_path: Path) -> None:
     was = Opened.read((bundles / "light.bundle").read_bytes())
     other = Opened({**was.header, "model": "ab" * 32}, was.parts)
