@@ -30,7 +30,6 @@ _FIELDS = (20, 8, 20, 32, 32, 32, 8, 32, 32, 65)
 _BODY = sum(_FIELDS)
 _CHECK = 7
 RECORD = _BODY + _CHECK  # bytes
-_AT_ONCE = 4096  # records read at a time
 
 
 class LookLogError(FedWitnessError):
@@ -110,18 +109,21 @@ class LookLog:
         Raises:
             LookLogError: If a record is not what was written.
         """
-        for first in range(0, len(self), _AT_ONCE):
-            self.read(first, min(_AT_ONCE, len(self) - first))
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for number in range(len(self)):
+                self._check_record(number, file.read(RECORD))
 
     def _receipt(self, number: int, record: bytes) -> LookReceipt:
-        body, check = record[:_BODY], record[_BODY:]
+        self._check_record(number, record)
         parts, place = [], 0
         for size in _FIELDS:
-            parts.append(body[place : place + size])
+            parts.append(record[place : place + size])
             place += size
         look = Look(
-            hospital=checked_address(f"0x{parts[0].hex()}"),
-            number=int.from_bytes(parts[1], "big"),
+            hospital=self.hospital,
+            number=number,
             researcher=checked_address(f"0x{parts[2].hex()}"),
             grant=parts[3],
             version=parts[4],
@@ -129,15 +131,16 @@ class LookLog:
             time=int.from_bytes(parts[6], "big"),
             request=parts[7],
         )
-        if sha256(body)[:_CHECK] != check or (look.hospital, look.number) != (
-            self.hospital,
-            number,
-        ):
+        return LookReceipt(self.chain_id, self.access_logs, look, parts[8], parts[9])
+
+    def _check_record(self, number: int, record: bytes) -> None:
+        body, check = record[:_BODY], record[_BODY:]
+        place = bytes.fromhex(self.hospital[2:]) + number.to_bytes(8, "big")
+        if sha256(body)[:_CHECK] != check or not body.startswith(place):
             raise LookLogError(
                 f"{self.path}: record {number} is not what was written: put the log back from a "
                 "copy, and show nothing until then"
             )
-        return LookReceipt(self.chain_id, self.access_logs, look, parts[8], parts[9])
 
 
 class LookWriter:
