@@ -20,12 +20,12 @@ from chain.codec import encode_call
 from chain.contract import Contract
 from chain.membership import ROLE_IDS
 from chain.outbox import OutboxEntry
-from chain.reader import GrantsAnswer, LedgerReader
+from chain.reader import LedgerReader
 from chain.rpc import RawReceipt
 from chain.sending import Sender
 from chain.types import DatasetTerms, LedgerHead, Role, RoundTerms, UpdateRecord, Verdict
 
-__all__ = ["GrantsAnswer", "Ledger", "LedgerReader", "Receipt"]
+__all__ = ["Ledger", "LedgerReader", "Receipt"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ from pydicom.uid import UID
 from chain.devnet.ports import free_port
 from chain.errors import ContractRevertedError, InvalidInputError, LedgerError
 from chain.keystore import Identity
-from chain.ledger import GrantsAnswer, Receipt
+from chain.ledger import Receipt
 from chain.look_receipts import LookReceipt, from_header, from_json, judge, verify_receipt
+from chain.reader import GrantsAnswer
 from chain.rpc import Head
 from chain.secret_file import kept_secret
 from chain.types import AccessGrant, AnchoredBatch, DatasetState, DatasetVersion, LogPosition, Role
