@@ -101,7 +101,12 @@ def ingest(
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="A folder of images of any kind, or one file.")
     ],
-    out: Annotated[Path, typer.Option(help="Receives them free of identity; an empty folder.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Receives them free of identity: an empty folder, or that of an earlier run."
+        ),
+    ],
     key: Annotated[
         Path,
         typer.Option(
@@ -113,7 +118,7 @@ def ingest(
     looked_at: Annotated[
         list[str] | None,
         typer.Option(
-            help="A file, as files.jsonl names it, whose pixels you have looked at and found no "
+            help="The id, in files.jsonl, of a file whose pixels you have looked at and found no "
             "identity in; repeat for more.",
             show_default=False,
         ),
@@ -133,7 +138,7 @@ def ingest(
     """
     from node.ingest import ATTESTATION, FILES, REPORT, Choices, Limits
 
-    key, secret = _pseudonym_key(key)
+    key, secret = _pseudonym_key(key, screen)
     begun = time.monotonic()
     done = _ingest(
         source,
@@ -425,10 +430,12 @@ def _read_images(
         return read_ingested(out, key, lambda: bars.advance(bar))
 
 
-def _pseudonym_key(key: Path) -> tuple[Path, bytes]:
+def _pseudonym_key(key: Path, screen: Screen) -> tuple[Path, bytes]:
     """Return the key file of pseudonyms, and what it holds; of a keystore, the one beside it."""
     if key.suffix == ".json":
         key = Keyring(key, None).pseudonym_key
+    if not key.exists():
+        screen.say(f"{key} is not there yet: made, with a new secret; back it up")
     return key, kept_secret(key)
 
 

@@ -196,6 +196,11 @@ def _opened(
             flock(held, LOCK_EX | LOCK_NB)
         except OSError:
             raise InvalidInputError(f"{out}: another ingest is writing it") from None
+        if not path.exists() and any(entry.name != _MARK for entry in out.iterdir()):
+            raise InvalidInputError(
+                f"{out}: expected the key that this folder was begun with, found {key}, beside "
+                "which nothing is known of it; give that key, or another folder"
+            )
         journal = Journal(path)
         try:
             whose = pseudonyms.file(str(source.resolve()))
@@ -214,7 +219,10 @@ def _opened(
 def _reopen(journal: Journal, choices: Choices) -> None:
     for name in sorted(choices.looked_at):
         if journal.fact(f"looked at {name}") is None and not journal.reopen(name):
-            raise InvalidInputError(f"expected what stands for a file of this run, found {name!r}")
+            raise InvalidInputError(
+                f"expected the id of a file of this folder, 32 digits as {FILES} has them, found "
+                f"{name!r}"
+            )
         journal.set_fact(f"looked at {name}", "yes")
 
 

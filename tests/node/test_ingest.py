@@ -266,6 +266,15 @@ def test_an_output_belongs_to_one_source(tmp_path: Path) -> None:
     assert NAME not in str(refusal.value)
 
 
+def test_an_output_belongs_to_one_key(tmp_path: Path) -> None:
+    run(slices(tmp_path / "in", 1), tmp_path / "out")
+    other = tmp_path / "other.key"
+    before = contents(tmp_path / "out")
+    with pytest.raises(InvalidInputError, match="expected the key that this folder was begun with"):
+        ingest(tmp_path / "in", tmp_path / "out", other, kept_secret(other))
+    assert contents(tmp_path / "out") == before
+
+
 def test_a_key_file_is_made_once_and_refused_where_others_can_read_it(tmp_path: Path) -> None:
     key = tmp_path / "keys" / "hospital.key"
     made = kept_secret(key)
