@@ -90,7 +90,7 @@ def fed_avg_m(learning_rate: int, momentum: int) -> Optimizer:
 
     Args:
         learning_rate: η in millionths.
-        momentum: μ in millionths, below 1.
+        momentum: μ in millionths, below 1,000,000.
 
     Raises:
         InvalidInputError: If a parameter is out of bounds.
@@ -121,8 +121,8 @@ def fed_adam(learning_rate: int, beta1: int, beta2: int, tau: int) -> Optimizer:
 
     Args:
         learning_rate: η in millionths.
-        beta1: β₁ in millionths, below 1.
-        beta2: β₂ in millionths, below 1.
+        beta1: β₁ in millionths, below 1,000,000.
+        beta2: β₂ in millionths, below 1,000,000.
         tau: τ in millionths.
 
     Raises:
@@ -138,8 +138,8 @@ def fed_yogi(learning_rate: int, beta1: int, beta2: int, tau: int) -> Optimizer:
 
     Args:
         learning_rate: η in millionths.
-        beta1: β₁ in millionths, below 1.
-        beta2: β₂ in millionths, below 1.
+        beta1: β₁ in millionths, below 1,000,000.
+        beta2: β₂ in millionths, below 1,000,000.
         tau: τ in millionths.
 
     Raises:

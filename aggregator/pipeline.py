@@ -40,7 +40,8 @@ class NoiseStep:
     the base model. Who replays the round draws the same noise, so it protects nobody's privacy.
 
     Args:
-        scale: In millionths of that norm.
+        scale: Its standard deviation, in millionths of the lower median norm of the updates'
+            differences from the base model.
 
     Raises:
         InvalidInputError: If the scale is out of range.

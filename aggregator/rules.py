@@ -220,7 +220,7 @@ def geometric_median(iterations: int) -> Rule:
     score of an update is its distance in lower median distances, the threshold 10.
 
     Args:
-        iterations: How many.
+        iterations: How many, at most 1,000.
 
     Raises:
         InvalidInputError: If the number is out of range.
@@ -257,7 +257,7 @@ def centred_clipping(radius: int, iterations: int) -> Rule:
 
     Args:
         radius: In millionths of the lower median norm of the updates' differences from the base.
-        iterations: How many.
+        iterations: How many, at most 1,000.
 
     Raises:
         InvalidInputError: If a parameter is out of range.
