@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage  # type: ignore[import-untyped]
 
-LEAST_SIDE = 24  # pixels; no legible line fits into less
+LEAST_SIDE = 64  # pixels; whoever burns text into an image makes it larger
 _OPENING = 9  # pixels: strokes thinner than this are seen at the finest scale
 _COARSER = {2: 256, 4: 768}  # further scales, and the least side of an image that they are for
 _CONTRAST = 0.25  # of the image's range: less does not stand out
@@ -38,6 +38,8 @@ _BLURRED = 0.16  # the same where heights are as even as print, and strokes fine
 _LONG = 6  # signs: a line so long need be less even
 _TURNS = 3  # of looking and blanking, after which somebody has to look
 _MOST_BLANKED = 0.35  # of an image; where more would go, somebody has to look
+_AS_BRIGHT = 0.8  # of the range
+_BESIDE = 0.4  # of what stands out in a line may stand out right above and below it
 _MARGIN = 3  # pixels around what is blanked
 
 
@@ -168,8 +170,25 @@ def _lines(plane: NDArray[np.float32], *, ruled: bool) -> Iterator[tuple[Box, bo
     standing = plane - _opened(plane) > _CONTRAST
     for line in _joined(_signs(plane, standing)):
         told = _judged(line, only_ruled=ruled)
-        if told is not None:
+        if told is not None and _stands_alone(line, standing):
             yield _lengthened(_around(line), line, plane, standing), told
+
+
+def _stands_alone(line: list[_Sign], standing: NDArray[np.bool_]) -> bool:
+    """Tell whether there is less above and below a line than in it, as noise has it not."""
+    top, bottom = min(s.box.top for s in line), max(s.box.bottom for s in line)
+    columns = slice(min(s.box.left for s in line), max(s.box.right for s in line))
+    band = max(2, (bottom - top) // 3)
+    inside = float(standing[top:bottom, columns].mean())
+    beside = [
+        float(part.mean())
+        for part in (
+            standing[max(0, top - 1 - band) : max(0, top - 1), columns],
+            standing[bottom + 1 : bottom + 1 + band, columns],
+        )
+        if part.size
+    ]
+    return max(beside, default=0.0) <= _BESIDE * inside
 
 
 def _lengthened(
@@ -259,6 +278,9 @@ def _judged(line: list[_Sign], *, only_ruled: bool) -> bool | None:
         return None
     low, high = np.percentile([sign.brightness for sign in line], (15, 85))
     spread = float(high - low)
+    # Print is as bright as an image gets; folds of a brain are not, and look less like it.
+    if low < _AS_BRIGHT and not (ruled and count >= _LONG):
+        return None
     if spread <= _ONE_BRIGHTNESS or (ruled and spread <= _BLURRED and count >= _LONG):
         return True
     doubtful = (spread <= _NEARLY and count >= _LONG) or (ruled and spread <= _BLURRED)
