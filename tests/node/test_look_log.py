@@ -215,6 +215,18 @@ def test_looks_are_anchored_by_number_and_by_age(log: LookLog, writer: LookWrite
         prove(log, ledger, 8)
 
 
+def test_looks_are_on_the_disk_before_they_are_anchored(
+    log: LookLog, writer: LookWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger()
+    look(writer, 2)
+    seen: list[int] = []
+    monkeypatch.setattr(LookLog, "sync", lambda _: seen.append(len(ledger.batches)))
+    anchor_waiting(log, ledger, now=True)
+    assert seen == [0]
+    assert len(ledger.batches) == 1
+
+
 def test_a_batch_whose_answer_got_lost_is_not_anchored_twice(
     log: LookLog, writer: LookWriter
 ) -> None:
