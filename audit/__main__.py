@@ -109,7 +109,7 @@ def _in_words(report: BundleReport, *, anchored: bool) -> str:
     signed = f"{len(report.signers)} of {len(report.witnesses)} witnesses"
     opened = ", opened" if report.is_opened else ""
     lines = [
-        f"model    {header.model.hex()}",
+        f"model    0x{header.model.hex()}",
         f"made in  round {head.round} of {escaped(report.task) or '?'}; {report.rounds} rounds",
         f"chain    {header.chain_id}, head {head.number} 0x{head.hash.hex()}",
         f"ledger   {header.ledger}",

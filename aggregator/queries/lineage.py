@@ -62,7 +62,7 @@ def provenance(
         .limit(MAX_PAGE)
     ).all()
     if not made_in:
-        raise InvalidInputError(f"no final round made the model {model.hex()}")
+        raise InvalidInputError(f"no final round made the model 0x{model.hex()}")
     newest = _round(session, made_in[0])
     number = newest.number
     if cursor is not None:
