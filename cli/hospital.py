@@ -51,7 +51,13 @@ IngestKey = Annotated[
 ]
 Name = Annotated[str, typer.Option(help="The data set's name on the ledger; everyone reads it.")]
 Purposes = Annotated[
-    list[Purpose], typer.Option("--purpose", help="What it may be used for; repeat for more.")
+    list[Purpose],
+    typer.Option(
+        "--purpose",
+        help="What it may be used for, by number of the Data Use Ontology: 4 no restriction, 6 "
+        "health research, 7 one disease, 11 populations, 42 general research, 43 clinical care; "
+        "repeat for more.",
+    ),
 ]
 Task = Annotated[str, typer.Option(help="The task's name, such as lesion-2d.")]
 Dataset = Annotated[
