@@ -1,5 +1,7 @@
 """The first acts of the story: data sets and processes."""
 
+from dataclasses import replace
+
 from chain.types import Purpose
 from chain.wire import from_hex
 from demo.commands import run_all
@@ -12,7 +14,6 @@ from node.training import initial_model
 def register_data(stage: Stage) -> None:
     """Let every hospital de-identify, commit and register its data."""
     stage.screen.rule("[bold]Data sets[/]", align="left")
-    stage.report.dataset = stage.data.report
     purpose = ("--purpose", str(int(Purpose.HEALTH_RESEARCH)))
     commands = {
         name: (
@@ -26,7 +27,10 @@ def register_data(stage: Stage) -> None:
     for name, answer in answers.items():
         stage.versions[name] = from_hex(answer["version"])
     images = sum(answer["images"] for answer in answers.values())
-    stage.say(f"{len(answers)} hospitals registered {images} images")
+    held = stage.data.report.images - images
+    told = f", and held {held} back for a person: there may be text in them" if held else ""
+    stage.say(f"{len(answers)} hospitals registered {images} images{told}")
+    stage.report.dataset = replace(stage.data.report, images=images)
     _check_identities(stage)
 
 
