@@ -130,7 +130,7 @@ def test_a_rounds_counts_are_those_of_its_rows(session: Session) -> None:
         .join(AttestationRow, newest[0] & newest[1])
         .group_by(RoundRow.number)
     )
-    attested = dict(said.tuples())
+    attested = {row[0]: row[1] for row in said}
     disputed = counted(session, DisputeRow.round)
     assert disputed
     for row in session.scalars(select(RoundRow)):
