@@ -10,9 +10,12 @@ from tests.attacks.devnet import Devnet, watched
 from tests.federation import found_federation
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def devnet(ipfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
-    """A chain of its own, which nobody sets back while the witness watches."""
+    """A chain of its own, which nobody sets back while the witness watches.
+
+    It ends with these tests: a witness that polls ten times a second would slow the others.
+    """
     folder = tmp_path_factory.mktemp("watched")
     try:
         rpc_url = start_anvil(folder / "anvil", free_port())
