@@ -31,6 +31,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from chain.errors import InvalidInputError
+from node.dicom import quoting_nothing
 from node.moments import shifted_date, shifted_moment, shifted_time, spellings
 from node.profile import (
     BASIC,
@@ -171,15 +172,17 @@ def deidentify(dataset: FileDataset, pseudonyms: Pseudonyms) -> Counter[str]:
     Raises:
         InvalidInputError: If the instance cannot be treated. It is then of no more use.
     """
-    patient = patient_of(dataset)
-    removal = _Removal(pseudonyms, patient, pseudonyms.shift(patient))
-    # Every text has to be read by its own characters before it is written in others.
-    dataset.decode()
-    _treat(dataset, removal)
-    _remove_echoes(dataset, removal)
-    dataset.PatientName = dataset.PatientID = pseudonyms.patient(patient)
-    _write_meta(dataset, removal)
-    declare(dataset, OPTIONS)
+    # pydicom warns of values by quoting them, which would name the patient.
+    with quoting_nothing():
+        patient = patient_of(dataset)
+        removal = _Removal(pseudonyms, patient, pseudonyms.shift(patient))
+        # Every text has to be read by its own characters before it is written in others.
+        dataset.decode()
+        _treat(dataset, removal)
+        _remove_echoes(dataset, removal)
+        dataset.PatientName = dataset.PatientID = pseudonyms.patient(patient)
+        _write_meta(dataset, removal)
+        declare(dataset, OPTIONS)
     return removal.counts
 
 
