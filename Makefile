@@ -19,7 +19,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: setup
-setup: $(VENV)/.python-done $(VENV)/.kernels-done node_modules/.done $(VENV)/.browser-done ## Install everything that the project needs, into .venv and node_modules
+setup: $(VENV)/.python-done $(VENV)/.kernels-done node_modules/.done $(VENV)/.debian-done ## Install everything that the project needs, into .venv and node_modules
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,11 +42,15 @@ node_modules/.done: package-lock.json package.json $(VENV)/.python-done
 	npm install --no-save --ignore-scripts --loglevel=error
 	touch $@
 
-# The pages' tests drive Debian's Chromium, which only root may install; without it they are skipped.
-$(VENV)/.browser-done: | $(VENV)/.python-done
-	@if ! command -v chromium > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get install --yes --quiet --quiet --no-install-recommends chromium > /dev/null \
-	  || echo "Chromium could not be installed: the tests in a browser will be skipped"; \
+# Some tests drive Debian's Chromium or hold DICOM files against dicom3tools, which only root may
+# install; without them those tests are skipped.
+$(VENV)/.debian-done: | $(VENV)/.python-done
+	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+	  for each in chromium:chromium dciodvfy:dicom3tools; do \
+	    command -v "$${each%:*}" > /dev/null \
+	    || apt-get install --yes --quiet --quiet --no-install-recommends "$${each#*:}" > /dev/null \
+	    || echo "$${each#*:} could not be installed: the tests that need it will be skipped"; \
+	  done; \
 	fi
 	@touch $@
 

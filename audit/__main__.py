@@ -29,8 +29,8 @@ _UNANCHORED = """\
 consistent, but not anchored: you named no witness, and anyone can make up a ledger that holds
 together. Compare ledger and witnesses above with those that you know, or name them (--witness)."""
 _AFTER = """\
-exit codes: 0 all is as it should be; 1 there are findings, each named; 2 the file is no bundle, or
-cannot be read.
+exit codes: 0 nothing is amiss, which says whose ledger it is only with --witness; 1 there are
+findings, each named; 2 the file is no bundle, or cannot be read.
 
 examples:
   python -m audit model-light.bundle --ledger 0x… --witness 0x… --witness 0x…

@@ -8,7 +8,8 @@ import {Roles} from "./Roles.sol";
 
 /// @title Who looked
 /// @notice Entries are numbered without a gap, so a hospital that hides one for which it gave a
-/// receipt can neither leave its number out nor fill it twice.
+/// receipt cannot leave its number out: the receipt shows that another entry stands there, or
+/// none.
 contract AccessLogs is IAccessLogs {
     struct Length {
         uint64 batches;
