@@ -66,7 +66,8 @@ up: setup ## Start a local network to work on; Ctrl-C stops it, the next start g
 test: setup ## Run every test: contracts first, then the browser verifier, then Python
 	npm run --silent test
 	npm run --silent explorer:test
-	pytest
+	# A file's tests stay together, since they share what is costly to set up.
+	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: contracts
 contracts: setup ## Compile and test the contracts, print gas and coverage, write the ABIs
