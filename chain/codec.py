@@ -24,7 +24,14 @@ from eth_utils.address import to_checksum_address
 from chain.digests import keccak
 from chain.errors import InvalidInputError, LedgerError
 
-CONTRACTS = ("ParticipantRegistry", "DatasetRegistry", "RoundLedger", "ImageAccess", "AccessLogs")
+CONTRACTS = (
+    "ParticipantRegistry",
+    "DatasetRegistry",
+    "RoundLedger",
+    "ImageAccess",
+    "AccessLogs",
+    "Readings",
+)
 
 Abi = Sequence[Mapping[str, Any]]
 

@@ -1,4 +1,4 @@
-"""Puts a federation's five contracts on a chain."""
+"""Puts a federation's six contracts on a chain."""
 
 import re
 from dataclasses import dataclass
@@ -56,7 +56,9 @@ def deploy(
     datasets = _address(put("DatasetRegistry", participants))
     ledger = _address(put("RoundLedger", participants, datasets))
     access_logs = _address(put("AccessLogs", participants))
-    image_access = _address(put("ImageAccess", participants, datasets, access_logs))
+    readings = _address(put("Readings", participants, datasets))
+    held = (participants, datasets, access_logs, readings)
+    image_access = _address(put("ImageAccess", *held))
     return Deployment(rpc.chain_id, participants, datasets, ledger, image_access, first.block)
 
 

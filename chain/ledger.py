@@ -8,8 +8,8 @@ value does not fit the contract, and `LedgerError` where the chain cannot be rea
 long; in the last case the transaction is kept and sent again.
 """
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
@@ -21,20 +21,12 @@ from chain.contract import Contract
 from chain.membership import ROLE_IDS
 from chain.outbox import OutboxEntry
 from chain.reader import LedgerReader
+from chain.readings_ledger import ReadingsWriter
 from chain.rpc import RawReceipt
-from chain.sending import Sender
+from chain.sending import Receipt, Sender
 from chain.types import DatasetTerms, LedgerHead, Role, RoundTerms, UpdateRecord, Verdict
 
 __all__ = ["Ledger", "LedgerReader", "Receipt"]
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Proof that a write is on the chain."""
-
-    transaction: bytes
-    block: int
-    gas_used: int
 
 
 class Ledger(LedgerReader):
@@ -119,6 +111,18 @@ class Ledger(LedgerReader):
         """Withdraw the hospital's version from all rounds to come."""
         what = f"withdraw version 0x{version.hex()}"
         return self._write(self._datasets, "withdraw", (version, reason), what)
+
+    def erase_image(self, version: bytes, image: bytes, proof: Sequence[bytes]) -> Receipt:
+        """Say that an image of the hospital's version was erased (protocol 4.5).
+
+        Args:
+            version: The data-set version, in any state; an active one is withdrawn by it.
+            image: The image's commitment.
+            proof: The Merkle proof that the image is in the version, made before its salt and the
+                image itself were deleted.
+        """
+        what = f"erase image 0x{image.hex()} from version 0x{version.hex()}"
+        return self._write(self._datasets, "erase", (version, image, tuple(proof)), what)
 
     def permit_purposes(self, version: bytes, purposes: frozenset[int]) -> Receipt:
         """Replace the purposes (DUO numbers) that the hospital's version permits."""
@@ -253,11 +257,17 @@ class Ledger(LedgerReader):
         what = f"anchor {entries} looks from number {first}"
         return self._write(self._access_logs, "anchor", (root, first, entries), what)
 
+    # Readings
+
+    @functools.cached_property
+    def readings(self) -> ReadingsWriter:
+        """The clinicians' readings and the requests for them, to read and to write."""
+        return ReadingsWriter(self._rpc, self._readings_address, self._sender)
+
     def _write(
         self, contract: Contract, function: str, values: tuple[object, ...], what: str
     ) -> Receipt:
-        receipt = self._send(contract, function, values, what)
-        return Receipt(receipt.transaction, receipt.block, receipt.gas_used)
+        return Receipt.of(self._send(contract, function, values, what))
 
     def _send(
         self, contract: Contract, function: str, values: tuple[object, ...], what: str

@@ -24,6 +24,7 @@ from chain.errors import (
 from chain.events import LedgerEvent, Log
 from chain.histories import Histories
 from chain.membership import ROLE_IDS, members
+from chain.readings_ledger import ReadingsReader
 from chain.rpc import Head, RawLog, Rpc
 from chain.structs import Dispute
 from chain.types import (
@@ -205,6 +206,10 @@ class LedgerReader:
         logs = self._datasets.logs("VersionRegistered", self.deployed_at, block, None, None, owner)
         return tuple(self._dataset_version(log.args["version"], block) for log in logs)
 
+    def is_erased(self, hospital: str, image: bytes) -> bool:
+        """Tell whether a hospital erased an image, in whichever of its versions (protocol 4.5)."""
+        return bool(self._datasets.ask("isErased", checked_address(hospital), image)[0])
+
     # Rounds
 
     def round_count(self) -> int:
@@ -374,6 +379,13 @@ class LedgerReader:
         logs = self._access_logs.logs("LogAnchored", self.deployed_at, head, owner)
         return tuple(structs.anchored_batch(log) for log in logs)
 
+    # Readings
+
+    @functools.cached_property
+    def readings(self) -> ReadingsReader:
+        """The clinicians' readings and the requests for them."""
+        return ReadingsReader(self._rpc, self._readings_address)
+
     # Everything, in order
 
     def events(self, from_block: int, to_block: int) -> Iterator[LedgerEvent]:
@@ -385,7 +397,8 @@ class LedgerReader:
         """
         contracts = [self._participants, self._datasets, self._ledger]
         if self._image_access is not None:
-            contracts.append(self._grants)
+            readings = Contract(self._rpc, "Readings", self._readings_address)
+            contracts.extend((self._grants, readings))
         names = {contract.address: contract.name for contract in contracts}
         block = Head(-1, b"", 0)
         for raw in self._rpc.logs(list(names), [], max(from_block, self.deployed_at), to_block):
@@ -430,6 +443,10 @@ class LedgerReader:
     @functools.cached_property
     def _access_logs(self) -> Contract:
         return Contract(self._rpc, "AccessLogs", self.access_logs)
+
+    @functools.cached_property
+    def _readings_address(self) -> str:
+        return str(self._grants.ask("readings")[0])
 
     def _members(self, block: int) -> dict[str, Participant]:
         return members(self._participants.all_logs(self.deployed_at, block))

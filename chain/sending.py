@@ -7,8 +7,9 @@ again. The chain's nonces see to it that nothing is executed twice.
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from eth_account.signers.local import LocalAccount
 
@@ -29,6 +30,20 @@ GAS_HEADROOM_PERCENT = 25
 _NONCE_RACES = 5
 _SLOWEST_POLL_SECONDS = 1.0
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a write is on the chain."""
+
+    transaction: bytes
+    block: int
+    gas_used: int
+
+    @classmethod
+    def of(cls, receipt: RawReceipt) -> Self:
+        """Keep of the chain's receipt what a caller needs."""
+        return cls(receipt.transaction, receipt.block, receipt.gas_used)
 
 
 class Sender:

@@ -4,11 +4,12 @@ Both directions, without a chain. See `contracts/interfaces` for the structs and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from chain.errors import InvalidInputError
 from chain.events import Log
+from chain.readings import ReadingTerms, RequestTerms
 from chain.types import (
     AccessGrant,
     AnchoredBatch,
@@ -29,6 +30,7 @@ from chain.types import (
 )
 
 _MODALITY_BYTES = 16
+_NOBODY = "0x" + "00" * 20
 _PURPOSES = 48  # bits of a version's permissions (protocol 4.3)
 
 
@@ -267,6 +269,42 @@ def anchored_batch(log: Log) -> AnchoredBatch:
         first=log.args["first"],
         entries=log.args["entries"],
         position=log.position,
+    )
+
+
+def reading_values(terms: ReadingTerms) -> tuple[object, ...]:
+    """Put a reading's terms into the order of the contract's struct, which is ours."""
+    return astuple(terms)
+
+
+def reading_terms(args: Mapping[str, Any]) -> ReadingTerms:
+    """Read the terms of a ReadingRecorded log."""
+    return ReadingTerms(
+        version=args["version"],
+        image=args["image"],
+        hospital=args["hospital"],
+        opinion_on=args["opinionOn"],
+        document=args["document"],
+        blob=args["blob"],
+    )
+
+
+def request_values(terms: RequestTerms) -> tuple[object, ...]:
+    """Put a request's terms into the order of the contract's struct, which is ours."""
+    return astuple(replace(terms, reader=terms.reader or _NOBODY))
+
+
+def request_terms(args: Mapping[str, Any]) -> RequestTerms:
+    """Read the terms of a ReadingRequested log."""
+    return RequestTerms(
+        version=args["version"],
+        image=args["image"],
+        hospital=args["hospital"],
+        reader=args["reader"] if args["reader"] != _NOBODY else None,
+        opinion_on=args["opinionOn"],
+        take_by=args["takeBy"],
+        fulfil_by=args["fulfilBy"],
+        question=args["question"],
     )
 
 

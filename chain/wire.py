@@ -17,7 +17,19 @@ from chain.errors import InvalidInputError
 
 T = TypeVar("T")
 
-ADDRESSES = frozenset({"address", "ledger", "hospital", "aggregator", "researcher", "witnesses"})
+ADDRESSES = frozenset(
+    {
+        "address",
+        "ledger",
+        "hospital",
+        "aggregator",
+        "researcher",
+        "witnesses",
+        "author",
+        "reader",
+        "taker",
+    }
+)
 MAX_TEXT = 4_096  # characters
 MAX_MEMBERS = 4_096
 _GREATEST_EXACT = (1 << 53) - 1

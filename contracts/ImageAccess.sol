@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {IAccessLogs} from "./interfaces/IAccessLogs.sol";
 import {IDatasetRegistry} from "./interfaces/IDatasetRegistry.sol";
 import {IImageAccess} from "./interfaces/IImageAccess.sol";
 import {IParticipantRegistry} from "./interfaces/IParticipantRegistry.sol";
+import {IReadings} from "./interfaces/IReadings.sol";
+import {ImageTree} from "./ImageTree.sol";
 import {Roles} from "./Roles.sol";
 
 /// @title Who may look
@@ -13,11 +14,10 @@ import {Roles} from "./Roles.sol";
 /// it without another transaction, and nothing of that is asked when it is granted. One slot holds
 /// whether it stands; the event holds what it says.
 contract ImageAccess is IImageAccess {
-    bytes32 private constant _IMAGE_TAG = keccak256("fedwitness.image.v1");
-
     IParticipantRegistry private immutable _participants;
     IDatasetRegistry private immutable _datasets;
     IAccessLogs private immutable _accessLogs;
+    IReadings private immutable _readings;
     uint256 private immutable _deployedAt = block.number;
     mapping(bytes32 grantId => State state) private _states;
     mapping(address hospital => mapping(address dataSteward => uint64 until)) private _delegates;
@@ -26,14 +26,17 @@ contract ImageAccess is IImageAccess {
     /// @param participantRegistry Who may act.
     /// @param datasetRegistry Which data.
     /// @param logs Who looked.
+    /// @param imageReadings Who said what of an image.
     constructor(
         IParticipantRegistry participantRegistry,
         IDatasetRegistry datasetRegistry,
-        IAccessLogs logs
+        IAccessLogs logs,
+        IReadings imageReadings
     ) {
         _participants = participantRegistry;
         _datasets = datasetRegistry;
         _accessLogs = logs;
+        _readings = imageReadings;
     }
 
     /// @inheritdoc IImageAccess
@@ -102,7 +105,8 @@ contract ImageAccess is IImageAccess {
             terms.expiry >= block.timestamp &&
             _participants.isActive(terms.researcher, Roles.RESEARCHER) &&
             _participants.isActive(terms.hospital, Roles.HOSPITAL) &&
-            _isUsable(terms);
+            _isUsable(terms) &&
+            !_datasets.isErased(terms.hospital, terms.image);
     }
 
     /// @inheritdoc IImageAccess
@@ -123,6 +127,11 @@ contract ImageAccess is IImageAccess {
     /// @inheritdoc IImageAccess
     function accessLogs() external view returns (IAccessLogs) {
         return _accessLogs;
+    }
+
+    /// @inheritdoc IImageAccess
+    function readings() external view returns (IReadings) {
+        return _readings;
     }
 
     /// @inheritdoc IImageAccess
@@ -160,9 +169,7 @@ contract ImageAccess is IImageAccess {
         bytes32[] calldata proof
     ) private view returns (bool) {
         if (image == 0) return proof.length == 0;
-        // Hashed twice: the tree would take 64 bytes hashed once for one of its inner nodes.
-        bytes32 leaf = keccak256(bytes.concat(keccak256(abi.encode(_IMAGE_TAG, image))));
-        return MerkleProof.verifyCalldata(proof, _datasets.versionOf(version).merkleRoot, leaf);
+        return ImageTree.holds(_datasets.versionOf(version).merkleRoot, image, proof);
     }
 
     function _only(bytes32 version) private pure returns (bytes32[] memory versions) {

@@ -59,6 +59,11 @@ interface IDatasetRegistry {
     event VersionSuperseded(bytes32 indexed version, bytes32 indexed successor);
     event VersionWithdrawn(bytes32 indexed version, string reason);
     event PurposesChanged(bytes32 indexed version, uint48 purposes);
+    event ImageErased(
+        bytes32 indexed version,
+        bytes32 indexed image,
+        address indexed hospital
+    );
 
     error DatasetRegistryUnknownVersion(bytes32 version);
     error DatasetRegistryNotOwner(bytes32 version, address hospital, address account);
@@ -71,6 +76,8 @@ interface IDatasetRegistry {
     error DatasetRegistryAlreadyRegistered(bytes32 version);
     error DatasetRegistryNotHead(bytes32 dataset, bytes32 head, bytes32 previous);
     error DatasetRegistryInvalidTerms(string field);
+    error DatasetRegistryNotInVersion(bytes32 version, bytes32 image);
+    error DatasetRegistryAlreadyErased(bytes32 version, bytes32 image);
 
     /// @notice Registers a version of the sender's data set. Hospitals only. A version other than
     /// the first names the data set's newest as `previous` and supersedes it.
@@ -83,6 +90,20 @@ interface IDatasetRegistry {
     /// @param version The version.
     /// @param reason Why, for the record.
     function withdraw(bytes32 version, string calldata reason) external;
+
+    /// @notice Says that the sender erased an image of its version: deleted its salt and the image
+    /// itself. An Active version is withdrawn by it; grants and readings of the image end in every
+    /// version of the sender's.
+    /// @param version The version, whatever its state.
+    /// @param image The image's commitment.
+    /// @param proof The Merkle proof that the image is in the version.
+    function erase(bytes32 version, bytes32 image, bytes32[] calldata proof) external;
+
+    /// @notice Whether a hospital erased an image, in whichever of its versions.
+    /// @param hospital The hospital.
+    /// @param image The image's commitment.
+    /// @return True where it did.
+    function isErased(address hospital, bytes32 image) external view returns (bool);
 
     /// @notice Replaces the purposes that the sender's version permits.
     /// @param version The version.

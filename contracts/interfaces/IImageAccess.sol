@@ -2,8 +2,9 @@
 pragma solidity 0.8.37;
 
 import {IAccessLogs} from "./IAccessLogs.sol";
-import {IParticipantRegistry} from "./IParticipantRegistry.sol";
 import {IDatasetRegistry} from "./IDatasetRegistry.sol";
+import {IParticipantRegistry} from "./IParticipantRegistry.sol";
+import {IReadings} from "./IReadings.sol";
 
 /// @title Who may look
 /// @notice Hospitals grant researchers sight of a data-set version or of one image in it, for a
@@ -85,7 +86,7 @@ interface IImageAccess {
     function revoke(Grant calldata terms) external;
 
     /// @notice Whether a grant holds now: not revoked, not expired, its researcher and hospital
-    /// active, its version still usable for its purpose.
+    /// active, its version still usable for its purpose, its image not erased.
     /// @param terms What it says.
     /// @return True where all hold.
     function isLive(Grant calldata terms) external view returns (bool);
@@ -111,6 +112,10 @@ interface IImageAccess {
     /// @notice Who looked.
     /// @return The hospitals' logs.
     function accessLogs() external view returns (IAccessLogs);
+
+    /// @notice Who said what of an image.
+    /// @return The clinicians' readings.
+    function readings() external view returns (IReadings);
 
     /// @notice The block that this contract was deployed in, where readers of its log begin.
     /// @return The block's number.

@@ -7,6 +7,7 @@ const CONTRACTS = [
   "RoundLedger",
   "ImageAccess",
   "AccessLogs",
+  "Readings",
 ];
 const ROOT = new URL("../../", import.meta.url);
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Federation} from "./Federation.sol";
+import {ImageFederation} from "./ImageFederation.sol";
 import {IDatasetRegistry} from "../interfaces/IDatasetRegistry.sol";
 import {Roles} from "../Roles.sol";
 
-contract DatasetRegistryTest is Federation {
+contract DatasetRegistryTest is ImageFederation {
     function testAVersionIsNamedByItsContent() public view {
         bytes32 dataset = _datasetOf(hospitals[0], "brains");
         bytes32 version = keccak256(
@@ -158,6 +158,66 @@ contract DatasetRegistryTest is Federation {
         _suspend(hospitals[0]);
         _withdraw(0);
         _assert(_stateOf(versions[0]) == IDatasetRegistry.State.Withdrawn, "withdrawn");
+    }
+
+    function testAnErasedImageIsOutAndWithItItsActiveVersion() public {
+        vm.expectEmit(true, true, true, true, address(datasets));
+        emit IDatasetRegistry.ImageErased(scans, images[2], hospitals[0]);
+        vm.expectEmit(true, false, false, true, address(datasets));
+        emit IDatasetRegistry.VersionWithdrawn(scans, "image erased");
+        _erase(hospitals[0], scans, 2);
+        _assert(datasets.isErased(hospitals[0], images[2]), "erased");
+        _assert(!datasets.isErased(hospitals[0], images[1]), "no other image");
+        _assert(!datasets.isErased(hospitals[1], images[2]), "no other hospital's");
+        _assert(_stateOf(scans) == IDatasetRegistry.State.Withdrawn, "withdrawn");
+    }
+
+    function testAnImageIsErasedFromAVersionInAnyStateOnce() public {
+        bytes32 second = _register(hospitals[0], _scanTerms("scans", scans));
+        _erase(hospitals[0], scans, 0);
+        _assert(_stateOf(scans) == IDatasetRegistry.State.Superseded, "superseded");
+        _assert(_stateOf(second) == IDatasetRegistry.State.Active, "nothing said of the next");
+        _erase(hospitals[0], second, 0);
+        _assert(_stateOf(second) == IDatasetRegistry.State.Withdrawn, "withdrawn");
+        _erase(hospitals[0], second, 1);
+        bytes memory refusal = abi.encodeWithSelector(
+            IDatasetRegistry.DatasetRegistryAlreadyErased.selector,
+            second,
+            images[0]
+        );
+        vm.expectRevert(refusal);
+        _erase(hospitals[0], second, 0);
+    }
+
+    function testASuspendedHospitalStillErases() public {
+        _suspend(hospitals[0]);
+        _erase(hospitals[0], scans, 0);
+        _assert(datasets.isErased(hospitals[0], images[0]), "erased");
+    }
+
+    function testOnlyTheOwnerErasesAndOnlyWhatIsThere(bytes32 image) public {
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IDatasetRegistry.DatasetRegistryNotOwner.selector,
+                scans,
+                hospitals[0],
+                hospitals[1]
+            )
+        );
+        _erase(hospitals[1], scans, 0);
+        vm.expectRevert(_fault("UnknownVersion", "none"));
+        _erase(hospitals[0], "none", 0);
+        bytes32[] memory proof = _proofOf(0);
+        if (image == images[0]) image = images[1];
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IDatasetRegistry.DatasetRegistryNotInVersion.selector,
+                scans,
+                image
+            )
+        );
+        vm.prank(hospitals[0]);
+        datasets.erase(scans, image, proof);
     }
 
     function testOnlyTheOwnerWithdrawsAndPermits() public {

@@ -6,6 +6,7 @@ import {IAccessLogs} from "../interfaces/IAccessLogs.sol";
 import {IDatasetRegistry} from "../interfaces/IDatasetRegistry.sol";
 import {IImageAccess} from "../interfaces/IImageAccess.sol";
 import {IParticipantRegistry} from "../interfaces/IParticipantRegistry.sol";
+import {IReadings} from "../interfaces/IReadings.sol";
 import {IRoundLedger} from "../interfaces/IRoundLedger.sol";
 import {Roles} from "../Roles.sol";
 
@@ -30,6 +31,7 @@ abstract contract Federation {
     IDatasetRegistry internal datasets;
     IRoundLedger internal ledger;
     IAccessLogs internal accessLogs;
+    IReadings internal readings;
     IImageAccess internal access;
     address internal steward = vm.addr(1);
     address internal aggregator = vm.addr(2);
@@ -52,8 +54,9 @@ abstract contract Federation {
         bytes memory registries = abi.encode(participants, datasets);
         ledger = IRoundLedger(_deploy("RoundLedger", registries));
         accessLogs = IAccessLogs(_deploy("AccessLogs", abi.encode(participants)));
+        readings = IReadings(_deploy("Readings", registries));
         access = IImageAccess(
-            _deploy("ImageAccess", abi.encode(participants, datasets, accessLogs))
+            _deploy("ImageAccess", abi.encode(participants, datasets, accessLogs, readings))
         );
         _enroll(aggregator, Roles.AGGREGATOR);
         _enroll(researcher, Roles.RESEARCHER);

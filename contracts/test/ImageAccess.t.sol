@@ -1,33 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Federation} from "./Federation.sol";
-import {IDatasetRegistry} from "../interfaces/IDatasetRegistry.sol";
+import {ImageFederation} from "./ImageFederation.sol";
 import {IImageAccess} from "../interfaces/IImageAccess.sol";
-import {MerkleTree} from "./MerkleTree.sol";
 import {Roles} from "../Roles.sol";
 
-contract ImageAccessTest is Federation {
+contract ImageAccessTest is ImageFederation {
     uint64 private constant _EXPIRY = uint64(NOW) + 7 days;
-
-    bytes32[] private _images;
-    bytes32 private _scans;
-
-    function setUp() public override {
-        super.setUp();
-        for (uint256 i = 0; i < 5; ++i) _images.push(sha256(abi.encode(i)));
-        IDatasetRegistry.Terms memory terms = _versionTerms();
-        terms.name = "scans";
-        terms.merkleRoot = MerkleTree.rootOf(_leaves());
-        _scans = _register(hospitals[0], terms);
-    }
 
     function testAHospitalGrantsSightOfAWholeVersion() public {
         vm.expectEmit(true, true, true, true, address(access));
         emit IImageAccess.AccessGranted(
             _idOf(_grantTerms(bytes32(0))),
             researcher,
-            _scans,
+            scans,
             hospitals[0],
             bytes32(0),
             PURPOSE,
@@ -41,30 +27,30 @@ contract ImageAccessTest is Federation {
     }
 
     function testAHospitalGrantsSightOfEachImage() public {
-        for (uint256 i = 0; i < _images.length; ++i) {
-            bytes32[] memory proof = MerkleTree.proofOf(_leaves(), i);
-            _grantImage(_images[i], proof);
-            _assert(access.isLive(_grantTerms(_images[i])), "live");
+        for (uint256 i = 0; i < images.length; ++i) {
+            bytes32[] memory proof = _proofOf(i);
+            _grantImage(images[i], proof);
+            _assert(access.isLive(_grantTerms(images[i])), "live");
         }
         _assert(!access.isLive(_grantTerms(bytes32(0))), "but not of the whole version");
     }
 
     function testAnImageOutsideTheVersionIsRefused(bytes32 image) public {
-        bytes32[] memory proof = MerkleTree.proofOf(_leaves(), 0);
-        if (image == 0 || image == _images[0]) image = bytes32(uint256(1));
+        bytes32[] memory proof = _proofOf(0);
+        if (image == 0 || image == images[0]) image = bytes32(uint256(1));
         vm.expectRevert(_notInVersion(image));
         _grantImage(image, proof);
     }
 
     function testAWholeVersionNeedsNoProof() public {
-        bytes32[] memory proof = MerkleTree.proofOf(_leaves(), 0);
+        bytes32[] memory proof = _proofOf(0);
         vm.expectRevert(_notInVersion(bytes32(0)));
         _grantImage(bytes32(0), proof);
     }
 
     function testOnlyAnActiveHospitalGrants() public {
         vm.expectRevert(_unknownParty(stranger, Roles.HOSPITAL));
-        _grantAs(stranger, stranger, _scans, _EXPIRY);
+        _grantAs(stranger, stranger, scans, _EXPIRY);
         _suspend(hospitals[0]);
         vm.expectRevert(_suspendedParty(hospitals[0]));
         _grant();
@@ -99,7 +85,7 @@ contract ImageAccessTest is Federation {
         emit IImageAccess.DelegationChanged(hospitals[0], stranger, until);
         _delegate(until);
         _assert(access.delegatedUntil(hospitals[0], stranger) == until, "until");
-        _grantAs(stranger, hospitals[0], _scans, _EXPIRY);
+        _grantAs(stranger, hospitals[0], scans, _EXPIRY);
         _assert(access.isLive(_grantTerms(bytes32(0))), "live");
         vm.warp(until);
         _revoke(stranger);
@@ -115,7 +101,7 @@ contract ImageAccessTest is Federation {
             stranger
         );
         vm.expectRevert(refusal);
-        _grantAs(stranger, hospitals[0], _scans, _EXPIRY);
+        _grantAs(stranger, hospitals[0], scans, _EXPIRY);
         _grant();
         vm.expectRevert(refusal);
         _revoke(stranger);
@@ -154,7 +140,7 @@ contract ImageAccessTest is Federation {
         vm.expectRevert(
             abi.encodeWithSelector(IImageAccess.ImageAccessExpiryInPast.selector, expiry, NOW)
         );
-        _grantAs(hospitals[0], hospitals[0], _scans, expiry);
+        _grantAs(hospitals[0], hospitals[0], scans, expiry);
     }
 
     function testARevokedGrantIsDeadForGood() public {
@@ -240,29 +226,46 @@ contract ImageAccessTest is Federation {
     function testAWithdrawalOrAPurposeTakenBackEndsAGrant() public {
         _grant();
         vm.prank(hospitals[0]);
-        datasets.permitPurposes(_scans, 0);
+        datasets.permitPurposes(scans, 0);
         _assert(!access.isLive(_grantTerms(bytes32(0))), "purpose taken back");
         vm.prank(hospitals[0]);
-        datasets.permitPurposes(_scans, uint48(1) << PURPOSE);
+        datasets.permitPurposes(scans, uint48(1) << PURPOSE);
         _assert(access.isLive(_grantTerms(bytes32(0))), "live again");
         vm.prank(hospitals[0]);
-        datasets.withdraw(_scans, "consent");
+        datasets.withdraw(scans, "consent");
         _assert(!access.isLive(_grantTerms(bytes32(0))), "withdrawn");
+    }
+
+    function testAnErasureEndsTheGrantsOfItsImageInEveryVersion() public {
+        bytes32 older = scans;
+        scans = _register(hospitals[0], _scanTerms("scans", older));
+        for (uint256 i = 0; i < 2; ++i) _grantImage(images[i], _proofOf(i));
+        _erase(hospitals[0], older, 0);
+        _assert(!access.isLive(_grantTerms(images[0])), "the erased image's");
+        _assert(access.isLive(_grantTerms(images[1])), "not another's");
+    }
+
+    function testAHospitalErasesNothingOfAnothers() public {
+        _grantImage(images[0], _proofOf(0));
+        bytes32 copy = _register(hospitals[1], _scanTerms("copied", bytes32(0)));
+        _erase(hospitals[1], copy, 0);
+        _assert(access.isLive(_grantTerms(images[0])), "still live");
     }
 
     function testTheRegistriesAndTheBlockOfDeploymentAreKept() public {
         vm.roll(77);
         IImageAccess other = IImageAccess(
-            _deploy("ImageAccess", abi.encode(participants, datasets, accessLogs))
+            _deploy("ImageAccess", abi.encode(participants, datasets, accessLogs, readings))
         );
         _assert(address(other.participants()) == address(participants), "participants");
         _assert(address(other.datasets()) == address(datasets), "datasets");
         _assert(address(other.accessLogs()) == address(accessLogs), "access logs");
+        _assert(address(other.readings()) == address(readings), "readings");
         _assert(other.deployedAt() == 77, "deployed at block 77");
     }
 
     function _grant() private returns (bytes32) {
-        return _grantAs(hospitals[0], hospitals[0], _scans, _EXPIRY);
+        return _grantAs(hospitals[0], hospitals[0], scans, _EXPIRY);
     }
 
     function _grantAs(
@@ -297,7 +300,7 @@ contract ImageAccessTest is Federation {
     function _grantTerms(bytes32 image) private view returns (IImageAccess.Grant memory) {
         return
             IImageAccess.Grant({
-                version: _scans,
+                version: scans,
                 image: image,
                 hospital: hospitals[0],
                 researcher: researcher,
@@ -310,18 +313,11 @@ contract ImageAccessTest is Federation {
         return keccak256(abi.encode(block.chainid, address(access), terms));
     }
 
-    function _leaves() private view returns (bytes32[] memory leaves) {
-        bytes32 tag = keccak256("fedwitness.image.v1");
-        leaves = new bytes32[](_images.length);
-        for (uint256 i = 0; i < leaves.length; ++i)
-            leaves[i] = keccak256(abi.encode(keccak256(abi.encode(tag, _images[i]))));
-    }
-
     function _notInVersion(bytes32 image) private view returns (bytes memory) {
         return
             abi.encodeWithSelector(
                 IImageAccess.ImageAccessNotInVersion.selector,
-                _scans,
+                scans,
                 image
             );
     }

@@ -15,6 +15,7 @@ const LIMIT_GRANT = 60_000n;
 const LIMIT_LOG_ENTRY = 100n;
 const LOG_ENTRIES = 1024n;
 const LIMIT_COSIGNED_HEAD = 52_000n;
+const PROOF_NODES = 10; // of an image among a thousand
 const BATCH = 16;
 const PURPOSE = 6n;
 
@@ -94,10 +95,15 @@ const ledger = await deploy("RoundLedger", {
   datasetRegistry: datasets.address,
 });
 const accessLogs = await deploy("AccessLogs", participants.address);
+const readings = await deploy("Readings", {
+  participantRegistry: participants.address,
+  datasetRegistry: datasets.address,
+});
 const access = await deploy("ImageAccess", {
   participantRegistry: participants.address,
   datasetRegistry: datasets.address,
   logs: accessLogs.address,
+  imageReadings: readings.address,
 });
 
 async function enroll(account, role) {
@@ -109,10 +115,10 @@ async function enroll(account, role) {
   });
 }
 
-async function register(hospital) {
+async function register(hospital, name = "brains", root = undefined) {
   await datasets.send(hospital, "registerVersion", {
-    name: "brains",
-    merkleRoot: await keccak(`images of ${hospital}`),
+    name,
+    merkleRoot: root ?? (await keccak(`images of ${hospital}`)),
     images: 1000n,
     modality: new Uint8Array(16).fill(0x4d, 0, 2),
     purposes: 1n << PURPOSE,
@@ -128,7 +134,7 @@ async function register(hospital) {
       outputs: [],
     },
   ]);
-  const encoded = coder.dataset.encodeInput([chainId, datasets.address, hospital, "brains"]);
+  const encoded = coder.dataset.encodeInput([chainId, datasets.address, hospital, name]);
   const dataset = await request("web3_sha3", ethHex.encode(encoded.slice(4)));
   return datasets.call("headOf", ethHex.decode(dataset));
 }
@@ -273,6 +279,60 @@ async function anchor(hospital, first) {
   return BigInt((await accessLogs.send(hospital, "anchor", input)).gasUsed) / LOG_ENTRIES;
 }
 
+const keccakOf = async (bytes) => ethHex.decode(await request("web3_sha3", ethHex.encode(bytes)));
+const joined = (...parts) => Uint8Array.from(parts.flatMap((part) => [...part]));
+
+/** A version of a thousand images, as far as one of them can tell: its proof and their root. */
+async function provenImage() {
+  const image = await keccak("an image");
+  let node = await keccakOf(await keccakOf(joined(await keccak("fedwitness.image.v1"), image)));
+  const proof = [];
+  for (let level = 0; level < PROOF_NODES; level += 1) {
+    const sibling = await keccak(`sibling ${level}`);
+    proof.push(sibling);
+    const ordered = ethHex.encode(node) < ethHex.encode(sibling);
+    node = await keccakOf(ordered ? joined(node, sibling) : joined(sibling, node));
+  }
+  return { image, proof, root: node };
+}
+
+/** Reads an image, has it read by another hospital, and erases it; the gas of each step. */
+async function readImage(owner, reader) {
+  const { image, proof, root } = await provenImage();
+  const version = await register(owner, "scans", root);
+  const none = new Uint8Array(32);
+  const gas = {};
+  const step = async (name, contract, from, input) => {
+    const { status, gasUsed, logs } = await contract.send(from, name, input);
+    assert.equal(BigInt(status), 1n);
+    gas[name] = BigInt(gasUsed);
+    return ethHex.decode(logs[0].topics[1]);
+  };
+  const document = await keccak("document");
+  const blob = await keccak("blob");
+  const own = { version, image, hospital: owner, opinionOn: none, document, blob };
+  const first = await step("record", readings, owner, { reading: own, proof });
+  const correction = { reading: first, document: blob, blob: document, reason: "wrong side" };
+  await step("correct", readings, owner, correction);
+  const { timestamp } = await request("eth_getBlockByNumber", "latest", false);
+  const asked = {
+    version,
+    image,
+    hospital: owner,
+    reader,
+    opinionOn: first,
+    takeBy: BigInt(timestamp) + 3_600n,
+    fulfilBy: BigInt(timestamp) + 86_400n,
+    question: await keccak("question"),
+  };
+  await step("ask", readings, owner, { request: asked, proof });
+  await step("take", readings, reader, { request: asked, hospital: reader });
+  const reading = { ...own, hospital: reader, opinionOn: first };
+  await step("fulfil", readings, reader, { request: asked, reading });
+  await step("erase", datasets, owner, { version, image, proof });
+  return gas;
+}
+
 await enroll(aggregator, "AGGREGATOR");
 await enroll(witness, "WITNESS");
 const versions = new Map();
@@ -309,6 +369,8 @@ const logEntry = [await anchor(first, 0n), await anchor(first, LOG_ENTRIES)].red
   (most, gas) => (gas > most ? gas : most),
 );
 
+const reading = await readImage(second, third);
+
 const alone = [...relayed, ...own].reduce((most, gas) => (gas > most ? gas : most));
 console.log(`gas: relayed ${relayed.join(", then ")}; sent by the hospital ${own.join(", then ")}`);
 console.log(
@@ -329,5 +391,7 @@ console.log(
   `gas: grant ${granted} (limit ${LIMIT_GRANT}); anchored log entry ${logEntry} in batches of ` +
     `${LOG_ENTRIES} (limit ${LIMIT_LOG_ENTRY})`,
 );
+const steps = Object.entries(reading).map(([name, gas]) => `${name} ${gas}`);
+console.log(`gas: readings with proofs of ${PROOF_NODES} nodes: ${steps.join(", ")}`);
 assert(granted <= LIMIT_GRANT, "a grant costs more than its limit");
 assert(logEntry <= LIMIT_LOG_ENTRY, "an anchored log entry costs more than its limit");

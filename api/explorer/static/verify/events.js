@@ -125,6 +125,26 @@ export const EVENTS = {
   ],
   "DatasetRegistry": [
     {
+      "name": "ImageErased",
+      "inputs": [
+        {
+          "name": "version",
+          "type": "bytes32",
+          "indexed": true
+        },
+        {
+          "name": "image",
+          "type": "bytes32",
+          "indexed": true
+        },
+        {
+          "name": "hospital",
+          "type": "address",
+          "indexed": true
+        }
+      ]
+    },
+    {
       "name": "PurposesChanged",
       "inputs": [
         {
