@@ -32,6 +32,7 @@ from aggregator.tables import (
     RoundWitnessRow,
     TaskRow,
     TaskVerdictsRow,
+    TaskVersionRow,
     VerdictRow,
     VersionChangeRow,
     WitnessRow,
@@ -281,6 +282,7 @@ def _update_recorded(writing: Writing, event: LedgerEvent) -> None:
         },
     )
     task = found["task"] if found else ""
+    writing.note((number, hospital), args["datasets"])
     for version in args["datasets"]:
         known = writing.find(DatasetVersionRow, version)
         row = {"round": number, "hospital": hospital, "version": version, "task": task}
@@ -332,6 +334,18 @@ def _outdate(writing: Writing, number: int) -> None:
         writing.count(TaskVerdictsRow, (task, outcome, reason), "updates", -1)
         writing.count(HospitalVerdictsRow, (hospital, outcome, reason), "updates", -1)
     connection.execute(update(VerdictRow).where(*is_counted).values(newest=False))
+    _forget_uses(writing, number)
+
+
+def _forget_uses(writing: Writing, number: int) -> None:
+    """Take back what a round brought into its task's line by verdicts that count no more."""
+    found = writing.find(RoundRow, number)
+    if found is None:
+        return
+    is_of_round = (TaskVersionRow.task == found["task"], TaskVersionRow.first_round == number)
+    brought = writing.flush().scalars(select(TaskVersionRow.version).where(*is_of_round)).all()
+    for version in brought:
+        writing.remove(TaskVersionRow, found["task"], version)
 
 
 def _verdict_recorded(writing: Writing, event: LedgerEvent) -> None:
@@ -347,6 +361,20 @@ def _verdict_recorded(writing: Writing, event: LedgerEvent) -> None:
     column = _COUNTS.get(outcome)
     if found and column:
         writing.change(RoundRow, (args["round"],), **{column: found[column] + 1})
+        if outcome != Outcome.REJECTED.value:
+            _bring_in(writing, task, args["round"], hospital)
+
+
+def _bring_in(writing: Writing, task: str, number: int, hospital: str) -> None:
+    """Note the versions of a kept update from which the task did not descend before."""
+    versions = writing.noted((number, hospital))
+    if versions is None:
+        columns = (RecordDatasetRow.round == number, RecordDatasetRow.hospital == hospital)
+        versions = writing.flush().scalars(select(RecordDatasetRow.version).where(*columns)).all()
+    for version in versions:
+        if writing.find(TaskVersionRow, task, version) is None:
+            row = {"task": task, "version": version, "first_round": number}
+            writing.keep(TaskVersionRow, row)
 
 
 def _proposal_attested(writing: Writing, event: LedgerEvent) -> None:
@@ -417,6 +445,8 @@ def _round_aborted(writing: Writing, event: LedgerEvent) -> None:
     _count_day(writing, event, "aborted")
     if found:
         writing.count(TaskRow, (found["task"],), "aborted")
+        if found["proposal"]:
+            _forget_uses(writing, event.args["round"])
 
 
 def _end_round(writing: Writing, event: LedgerEvent, **values: Any) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 # Raised with every change of these tables: an index of another version is built anew.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 DAY = 86_400  # seconds
 HEAD = 1  # the key of the one row of index_head
@@ -377,6 +377,22 @@ Index(
     RecordDatasetRow.task,
     RecordDatasetRow.round,
 )
+
+
+class TaskVersionRow(Table):
+    """From which round on a task's models descend from a data-set version.
+
+    ``first_round`` is the first that kept an update trained on it; a round that is still under way
+    is behind all final ones, and goes again if it is aborted or proposed anew.
+    """
+
+    __tablename__ = "task_versions"
+
+    task: Mapped[str] = mapped_column(_Task, primary_key=True)
+    version: Mapped[bytes] = mapped_column(primary_key=True)
+    first_round: Mapped[int]
+
+    __table_args__ = (Index("task_versions_of", "version", "first_round"),)
 
 
 class ProposalRow(Positioned, Table):

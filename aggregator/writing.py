@@ -37,6 +37,7 @@ class Writing:
         self._rows: dict[_Place, Values] = {}
         self._new: dict[_Place, None] = {}
         self._changed: dict[_Place, None] = {}
+        self._notes: dict[Key, Any] = {}
 
     def add(self, row_type: RowType, values: Values) -> None:
         """Write a row, whose columns are all given, that nothing changes in this transaction."""
@@ -85,6 +86,14 @@ class Writing:
         self.flush().execute(layout.deletion, layout.named(key))
         self._rows.pop((row_type, key), None)
 
+    def note(self, key: Key, value: Any) -> None:
+        """Remember what a later event will ask for; it is written nowhere and may be forgotten."""
+        self._notes[key] = value
+
+    def noted(self, key: Key) -> Any | None:
+        """Return what was noted, None where nothing was or it is forgotten."""
+        return self._notes.get(key)
+
     def flush(self) -> Connection:
         """Write all that waits, and lend the connection for statements of another kind."""
         self._write_added()
@@ -96,6 +105,8 @@ class Writing:
         if len(self._rows) > REMEMBERED:
             self.flush()
             self._rows.clear()
+        if len(self._notes) > REMEMBERED:
+            self._notes.clear()
 
     def _write_added(self) -> None:
         for row_type, rows in self._added.items():

@@ -11,6 +11,8 @@ from aggregator.queries import (
     DayEntry,
     Descendant,
     Descendants,
+    Flag,
+    FlagKind,
     GrantEntry,
     HospitalHistory,
     MembershipChange,
@@ -178,6 +180,19 @@ _VERSION = VersionEntry(
     position=_POSITION,
     changes=(VersionChange("REGISTERED", (6, 42), None, None, 1_767_260_000, _POSITION),),
 )
+_FLAG = Flag(
+    kind=FlagKind.IMAGE_ERASED,
+    version=b"\xda" * 32,
+    hospital=_HOSPITAL,
+    name="MRI 2025",
+    task="lesion",
+    first_round=3,
+    count=2,
+    purposes=(),
+    reason=None,
+    since=1_767_280_000,
+    position=_POSITION,
+)
 BLOCK = {"number": 57, "hash": to_hex(b"\x57" * 32), "timestamp": 1_767_269_000}
 
 
@@ -220,7 +235,7 @@ def standings() -> Json:
 def provenance() -> Json:
     """Return the example of where a model comes from."""
     ancestors = Page((Ancestor(_ROUND_ENTRY, (_CONTRIBUTION,)),), None)
-    return _as_of(Provenance(b"\x0e" * 32, (), ancestors, b"\xba" * 32))
+    return _as_of(Provenance(b"\x0e" * 32, (), ancestors, b"\xba" * 32, (6, 42), (_FLAG,)))
 
 
 def round_history() -> Json:
@@ -275,8 +290,9 @@ def hospital_history() -> Json:
 def descendants() -> Json:
     """Return the example of the models that a data-set version is in."""
     task = TouchedTask("lesion", 3, None, 1, 3, b"\x0e" * 32)
-    model = Descendant("lesion", 3, b"\x0e" * 32, b"\x0f" * 32, True, 1_767_270_000, _POSITION)
-    return _as_of(Descendants(_VERSION, None, (task,), Page((model,), None)))
+    made = (b"\x0e" * 32, b"\x0f" * 32)
+    model = Descendant("lesion", 3, *made, True, (6, 42), 1_767_270_000, _POSITION)
+    return _as_of(Descendants(_VERSION, None, (task,), (_FLAG,), Page((model,), None)))
 
 
 def viewers() -> Json:

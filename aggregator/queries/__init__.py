@@ -6,6 +6,7 @@ with a cursor to the next one; a cursor names the last row of its page, so rows 
 meanwhile shift nothing, and the thousandth page costs what the first one does.
 """
 
+from aggregator.descent import Flag, FlagKind
 from aggregator.queries.entries import (
     Ancestor,
     ChainFinding,
@@ -63,6 +64,8 @@ __all__ = [
     "DayEntry",
     "Descendant",
     "Descendants",
+    "Flag",
+    "FlagKind",
     "GrantEntry",
     "HospitalHistory",
     "MembershipChange",

@@ -6,6 +6,7 @@ does not trust the index asks any node for the receipt of ``position.transaction
 
 from dataclasses import dataclass
 
+from aggregator.descent import Flag
 from aggregator.queries.pages import Page
 from chain.types import DatasetState, LogPosition, Outcome, Phase
 
@@ -206,12 +207,16 @@ class Provenance:
         also_made_in: Other final rounds that made the very same model, newest first.
         ancestors: The rounds that it descends from, its own first.
         origin: The model at the beginning, which no round made.
+        purposes: Data Use Ontology numbers that all data in its line permit now.
+        flags: What became of these data, in the order of the ledger; a correction alone is none.
     """
 
     model: bytes
     also_made_in: tuple[int, ...]
     ancestors: Page[Ancestor]
     origin: bytes
+    purposes: tuple[int, ...]
+    flags: tuple[Flag, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +347,8 @@ class TouchedTask:
 class Descendant:
     """A model that descends from a data-set version.
 
-    ``trained`` tells that a kept update of its own round was trained on the version.
+    ``trained`` tells that a kept update of its own round was trained on the version; ``purposes``
+    are the Data Use Ontology numbers that all data in its line permit now.
     """
 
     task: str
@@ -350,6 +356,7 @@ class Descendant:
     model: bytes
     model_blob: bytes
     trained: bool
+    purposes: tuple[int, ...]
     final_at: int
     position: LogPosition
 
@@ -362,12 +369,14 @@ class Descendants:
         version: The version; its state and changes tell whether it was withdrawn since.
         withdrawn_at: Unix time of its withdrawal, None where it was not.
         tasks: The tasks that it touches, by name.
+        flags: What became of the version since it was first used; each flag is on all models.
         models: The models, by task and in it the newest first.
     """
 
     version: VersionEntry
     withdrawn_at: int | None
     tasks: tuple[TouchedTask, ...]
+    flags: tuple[Flag, ...]
     models: Page[Descendant]
 
 

@@ -20,6 +20,7 @@ from aggregator.queries.entries import (
     Provenance,
     TouchedTask,
 )
+from aggregator.queries.inheritance import Inheritance, flags_of_line, flags_of_version
 from aggregator.queries.pages import (
     MAX_PAGE,
     Page,
@@ -70,6 +71,7 @@ def provenance(
         _require_ancestor(session, number, newest)
     rows, rest = _line(session, number, checked_limit(limit))
     kept = _kept(session, [row.number for row in rows])
+    inherited = Inheritance(session)
     return Provenance(
         model,
         tuple(made_in[1:]),
@@ -78,6 +80,8 @@ def provenance(
             None if rest is None else write_cursor(rest),
         ),
         newest.origin,
+        inherited.purposes(newest.task, newest.number),
+        flags_of_line(session, inherited.line(newest.task, newest.number)),
     )
 
 
@@ -107,6 +111,7 @@ def descendants(
         found[0],
         withdrawn[0] if withdrawn else None,
         touched,
+        flags_of_version(session, version) if touched else (),
         _descendant_page(session, version, touched, cursor, limit),
     )
 
@@ -244,13 +249,16 @@ def _descendant_page(
                 .limit(wanted - len(rows))
             )
     trained = _trained(session, version, rows)
-    entries = [_descendant(row, row.number in trained) for row in rows]
+    inherited = Inheritance(session)
+    entries = [_descendant(row, row.number in trained, inherited) for row in rows]
     return page_of(entries, limit, lambda entry: (entry.task, entry.round))
 
 
-def _descendant(row: Row[Any], trained: bool) -> Descendant:
+def _descendant(row: Row[Any], trained: bool, inherited: Inheritance) -> Descendant:
     ended = LogPosition(row.ended_block, row.ended_log_index, row.ended_transaction)
-    return Descendant(row.task, row.number, row.model, row.model_blob, trained, row.ended_at, ended)
+    purposes = inherited.purposes(row.task, row.number)
+    made = (row.task, row.number, row.model, row.model_blob)
+    return Descendant(*made, trained, purposes, row.ended_at, ended)
 
 
 def _trained(session: Session, version: bytes, rows: Sequence[Row[Any]]) -> set[int]:

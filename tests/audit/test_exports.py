@@ -186,7 +186,7 @@ OF_OTHERS: tuple[Fact, ...] = (
     party(),
     version(),
     DescendantFact(
-        VERSION, Descendant("lesion", 2, MODELS[2], b"\x0f" * 32, True, NOON + 200, at(40))
+        VERSION, Descendant("lesion", 2, MODELS[2], b"\x0f" * 32, True, (6,), NOON + 200, at(40))
     ),
     contribution(2, HOSPITALS[0]),
     replace(contribution(1, HOSPITALS[0]), verdict=None),
