@@ -4,7 +4,18 @@ import logging
 
 import typer
 
-from cli import aggregator, ask, gateway, grants, hospital, index, looks, participants, witness
+from cli import (
+    aggregator,
+    ask,
+    gateway,
+    grants,
+    hospital,
+    index,
+    looks,
+    participants,
+    readings,
+    witness,
+)
 from cli.aggregate import aggregate
 from cli.audit import audit
 from cli.bundle import bundle
@@ -43,6 +54,7 @@ app.add_typer(ask.app, name="ask")
 app.add_typer(index.app, name="index")
 app.add_typer(grants.app, name="grants")
 app.add_typer(looks.app, name="looks")
+app.add_typer(readings.app, name="readings")
 app.add_typer(participants.app, name="participants")
 
 

@@ -256,6 +256,28 @@ def strangers_in(path: Path, everybody: Identities) -> tuple[Leak, ...]:
     return tuple(found)
 
 
+def leaks_in_text(text: str, own: Identities, everybody: Identities) -> tuple[str, ...]:
+    """Look in a text that somebody writes about an image for whom the image came from.
+
+    Args:
+        text: Prose, a name or a number.
+        own: What identified somebody in the image's file; its names, numbers and days count.
+        everybody: Whole names and numbers of whoever else came in, as `of_everybody` sums them up.
+
+    Returns:
+        The kinds of what was found, each once.
+    """
+    telling = Identities(own.names, births=own.births, moments=own.moments)
+    found = dict.fromkeys(_in_text(text, "LT", telling))
+    words, bare = set(_words(text)), _bare(text)
+    numbers = own.numbers | everybody.numbers
+    if words & numbers or bare in numbers:
+        found["number"] = None
+    if any(len(name) > 1 and set(name) <= words for name in everybody.names):
+        found["name"] = None
+    return tuple(found)
+
+
 def text_identities(texts: list[str]) -> Identities:
     """Take texts of a header, such as a NIfTI file's, as identities, word for word."""
     bare = frozenset(one for one in map(_bare, texts) if len(one) > 2 * _TOO_SHORT)

@@ -1,0 +1,193 @@
+"""The image that a reading is about, and what its patient was called before.
+
+Whoever has the DICOM instance can have a reading checked against it, and a structured report be
+made about it. A hospital that has the ingest which the image came from can have a reading looked
+through for what identified its patients.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydicom.dataset import Dataset, FileDataset
+
+from chain.commitments import image_digest
+from chain.errors import DigestMismatchError, InvalidInputError
+from chain.image_proofs import read_proof, verify_image
+from chain.types import DatasetVersion
+from chain.wire import to_hex
+from node.dataset import load_dataset, prove_image
+from node.dicom import read_instance
+from node.ingest import FILES, journal_of
+from node.journal import TAKEN, Journal
+from node.leaks import Identities, from_json, leaks_in_text, of_everybody
+from node.pixels import clean_pixels, image_of
+
+_LONGEST_LINE = 1 << 20  # bytes of one file's line in the list
+_NOBODY = Identities()
+
+
+class Versions(Protocol):
+    """The part of `chain.ledger.LedgerReader` that finding an image needs."""
+
+    def dataset_version(self, version: bytes) -> DatasetVersion:
+        """Look a data-set version up."""
+
+    def dataset_versions(self, hospital: str | None = None) -> tuple[DatasetVersion, ...]:
+        """List a hospital's versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that the hospital has.
+
+    Attributes:
+        version: The data-set version that it is in.
+        commitment: Its commitment.
+        proof: The nodes from its leaf to the version's root.
+        digest: The digest of its pixels.
+    """
+
+    version: bytes
+    commitment: bytes
+    proof: tuple[bytes, ...]
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An image, as far as it is known here.
+
+    Attributes:
+        instance: The de-identified DICOM instance.
+        own: What identified somebody in the file that came in.
+        everybody: Names and numbers of everybody in whatever came in with it.
+    """
+
+    instance: Dataset | None = None
+    own: Identities = _NOBODY
+    everybody: Identities = _NOBODY
+
+    def leaks_in(self, text: str) -> tuple[str, ...]:
+        """Tell what kinds of words in a text identified somebody in what came in."""
+        return leaks_in_text(text, self.own, self.everybody)
+
+
+UNKNOWN = Subject()
+
+
+def find_image(ledger: Versions, hospital: str, dataset: Path, number: int) -> Image:
+    """Find an image of a committed data set on the ledger.
+
+    Args:
+        ledger: The ledger.
+        hospital: Whose data set it is.
+        dataset: The data set's private file.
+        number: The image's place in it, from 0.
+
+    Raises:
+        InvalidInputError: If there is no such image, or the ledger does not know the data set.
+    """
+    shown = prove_image(load_dataset(dataset), number)
+    for version in ledger.dataset_versions(hospital):
+        if version.merkle_root == shown.root:
+            return Image(version.version, shown.commitment, shown.proof, shown.image_digest)
+    raise InvalidInputError(
+        f"{dataset}: expected a data set that {hospital} has registered, found one that the ledger "
+        "does not know: register it with `hospital register`, or name its hospital with --hospital"
+    )
+
+
+def proven_digest(ledger: Versions, proof: Path | None, image: bytes) -> bytes | None:
+    """Return the digest of an image's pixels, if its hospital proved it.
+
+    Args:
+        ledger: The ledger.
+        proof: What `hospital prove` wrote, or None.
+        image: The image's commitment.
+
+    Raises:
+        InvalidInputError: If the proof is about another image.
+        VerificationError: If it proves nothing.
+    """
+    if proof is None:
+        return None
+    version, shown = read_proof(proof)
+    if shown.commitment != image:
+        raise InvalidInputError(
+            f"{proof}: expected a proof about the image {to_hex(image)}, found one about "
+            f"{to_hex(shown.commitment)}"
+        )
+    verify_image(shown, ledger.dataset_version(version).merkle_root)
+    return shown.image_digest
+
+
+def subject_of(where: Path, digest: bytes | None, key: Path | None) -> Subject:
+    """Find out what is known of an image.
+
+    Args:
+        where: Its DICOM instance; or what an ingest wrote, in which it is looked for.
+        digest: The image's digest (docs/protocol.md, section 4.1), where it is known; a file is
+            then held against it, and a folder searched by it.
+        key: The key that the ingest was made with, beside which lies what the patients were called.
+
+    Raises:
+        InvalidInputError: If there is no such instance, or it cannot be read.
+        DigestMismatchError: If the instance is another image.
+    """
+    if where.is_file():
+        return Subject(_instance(where, digest))
+    if digest is None:
+        raise InvalidInputError(
+            f"{where}: expected the image's own DICOM file, found a folder; a folder is searched "
+            "by the image's digest, which --dataset or --proof tells"
+        )
+    for line in _instances(where):
+        if line["images"][0].get("digest") == digest.hex():
+            (name,) = (one for one in line["files"] if one.endswith(".dcm"))
+            own, everybody = _identities(where, key, str(line["id"]))
+            return Subject(_instance(where / name, digest), own, everybody)
+    raise InvalidInputError(
+        f"{where}: expected the DICOM instance of the image with the digest {digest.hex()}, found "
+        "none; images that came in as NIfTI, pictures or archives have none: leave --instance out"
+    )
+
+
+def _instance(path: Path, digest: bytes | None) -> FileDataset:
+    dataset = read_instance(path)
+    if "SOPInstanceUID" not in dataset:
+        raise InvalidInputError(f"{path}: expected a DICOM instance, found none")
+    if digest is not None:
+        pixels = clean_pixels(dataset, looked_at=True).pixels
+        found = image_digest(image_of(dataset, pixels))
+        if found != digest:
+            raise DigestMismatchError(f"image in {path}", digest.hex(), found.hex())
+    return dataset
+
+
+def _instances(out: Path) -> Iterator[Mapping[str, Any]]:
+    if not (out / FILES).is_file():
+        raise InvalidInputError(f"{out}: expected what `hospital ingest` wrote, found no {FILES}")
+    with (out / FILES).open("rb") as file:
+        while line := file.readline(_LONGEST_LINE):
+            told = json.loads(line)
+            if told["outcome"] == TAKEN and told["kind"] == "dicom" and told["images"]:
+                yield told
+
+
+def _identities(out: Path, key: Path | None, name: str) -> tuple[Identities, Identities]:
+    path = None if key is None else journal_of(out, key)
+    if path is None or not path.is_file():
+        raise InvalidInputError(
+            f"{out}: expected the journal of this ingest beside {key}, found none: a reading is "
+            "looked through for the patients' names, which it holds. Give the key that it was "
+            "ingested with by --ingest-key"
+        )
+    journal = Journal(path)
+    try:
+        told = {one: from_json(dict(identities)) for one, identities in journal.identities()}
+    finally:
+        journal.close()
+    return told.get(name, Identities()), of_everybody(iter(told.values()))
