@@ -1,4 +1,4 @@
-"""What each event of the contracts changes in the index (docs/protocol.md, sections 2 to 13)."""
+"""What each event of the contracts changes in the index (docs/protocol.md, sections 2 to 16)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -16,16 +16,24 @@ from aggregator.oddities import (
 from aggregator.tables import (
     DAY,
     AttestationRow,
+    ClinicianRow,
+    ComparisonRow,
     CosignatureRow,
     DatasetVersionRow,
     DayRow,
     DisputeRow,
+    ErasureRow,
     GrantRow,
     HospitalVerdictsRow,
+    ImageVersionRow,
+    LookBatchRow,
+    LookLogRow,
     MembershipChangeRow,
     ParticipantRoleRow,
     ParticipantRow,
     ProposalRow,
+    ReadingRequestRow,
+    ReadingRow,
     RecordDatasetRow,
     RecordRow,
     RoundRow,
@@ -33,6 +41,7 @@ from aggregator.tables import (
     TaskRow,
     TaskVerdictsRow,
     TaskVersionRow,
+    TimelineRow,
     VerdictRow,
     VersionChangeRow,
     WitnessRow,
@@ -41,10 +50,13 @@ from aggregator.tables import (
 from aggregator.writing import Values, Writing
 from chain.events import LedgerEvent
 from chain.membership import ROLE_IDS
+from chain.readings import RequestState
 from chain.structs import modality_text
 from chain.types import DatasetState, Outcome, Phase
 
 _ROLES = {role_id: role.value for role, role_id in ROLE_IDS.items()}
+_NOBODY = "0x" + "0" * 40
+_ACTORS = ("by", "author")  # what events call whoever sent them
 _COUNTS = {
     Outcome.ACCEPTED.value: "accepted",
     Outcome.CLIPPED.value: "clipped",
@@ -179,6 +191,15 @@ def _purposes_changed(writing: Writing, event: LedgerEvent) -> None:
     _version_changed(writing, event, "PURPOSES_CHANGED", purposes=purposes)
 
 
+def _image_erased(writing: Writing, event: LedgerEvent) -> None:
+    image, version = event.args["image"], event.args["version"]
+    row = {"image": image, "version": version, "hospital": event.args["hospital"]}
+    writing.add(ErasureRow, {**_place(event), **row, "erased_at": event.timestamp})
+    _version_changed(writing, event, "ERASED", image=image)
+    _name_image(writing, image, version)
+    _tell(writing, event, image, "ERASED", version, event.args["hospital"])
+
+
 def _version_changed(
     writing: Writing,
     event: LedgerEvent,
@@ -187,9 +208,10 @@ def _version_changed(
     purposes: int | None = None,
     reason: str | None = None,
     successor: bytes | None = None,
+    image: bytes | None = None,
 ) -> None:
     row = {"what": what, "purposes": purposes, "reason": reason, "successor": successor}
-    row |= {"version": event.args["version"], "changed_at": event.timestamp}
+    row |= {"image": image, "version": event.args["version"], "changed_at": event.timestamp}
     writing.add(VersionChangeRow, {**_place(event), **row})
 
 
@@ -469,13 +491,18 @@ def _head_cosigned(writing: Writing, event: LedgerEvent) -> None:
 
 def _access_granted(writing: Writing, event: LedgerEvent) -> None:
     args = event.args
+    image = _given(args["image"])
+    if image is not None:
+        _name_image(writing, image, args["version"])
+    subject = args["version"] if image is None else image
+    _tell(writing, event, subject, "GRANTED", args["grantId"], args["hospital"])
     writing.keep(
         GrantRow,
         {
             **_place(event),
             "grant": args["grantId"],
             "version": args["version"],
-            "image": args["image"] if any(args["image"]) else None,
+            "image": image,
             "hospital": args["hospital"],
             "researcher": args["researcher"],
             "purpose": args["purpose"],
@@ -494,6 +521,195 @@ def _access_revoked(writing: Writing, event: LedgerEvent) -> None:
     place = {f"revoked_{name}": value for name, value in _place(event).items()}
     key = (event.args["grantId"],)
     writing.change(GrantRow, key, revoked=True, revoked_at=event.timestamp, **place)
+    if found := writing.find(GrantRow, *key):
+        subject = found["version"] if found["image"] is None else found["image"]
+        _tell(writing, event, subject, "REVOKED", *key, found["hospital"])
+
+
+# Looks
+
+
+def _log_anchored(writing: Writing, event: LedgerEvent) -> None:
+    args = event.args
+    row = {name: args[name] for name in ("hospital", "batch", "root", "first", "entries")}
+    writing.add(LookBatchRow, {**_place(event), **row, "anchored_at": event.timestamp})
+    log = (args["hospital"],)
+    writing.count(LookLogRow, log, "batches")
+    writing.count(LookLogRow, log, "entries", args["entries"])
+    writing.change(LookLogRow, log, anchored_at=event.timestamp)
+
+
+# Readings
+
+
+def _clinician_appointed(writing: Writing, event: LedgerEvent) -> None:
+    key = (event.args["hospital"], event.args["clinician"])
+    told = {**_place(event), "until": event.args["until"], "appointed_at": event.timestamp}
+    if writing.find(ClinicianRow, *key) is None:
+        writing.keep(ClinicianRow, {"hospital": key[0], "clinician": key[1], **told})
+    else:
+        writing.change(ClinicianRow, key, **told)
+
+
+def _reading_recorded(writing: Writing, event: LedgerEvent) -> None:
+    args = event.args
+    on = _given(args["opinionOn"])
+    known = None if on is None else writing.find(ReadingRow, on)
+    owner = _name_image(writing, args["image"], args["version"])
+    _keep_reading(
+        writing,
+        event,
+        {
+            "reading": args["reading"],
+            "version": args["version"],
+            "image": args["image"],
+            "owner": owner,
+            "hospital": args["hospital"],
+            "line": args["reading"],
+            "opinion_on": on,
+            "opinion_line": known["line"] if known else None,
+            "request": _given(args["request"]),
+            "corrects": None,
+            "reason": None,
+        },
+    )
+    what = "READ" if on is None else "SECOND_OPINION"
+    _tell(writing, event, args["image"], what, args["reading"], args["hospital"])
+
+
+def _reading_corrected(writing: Writing, event: LedgerEvent) -> None:
+    args = event.args
+    old = writing.find(ReadingRow, args["reading"])
+    if old is None:
+        return  # the contract corrects nothing that was not recorded
+    inherited = ("version", "image", "owner", "hospital", "line", "opinion_on", "opinion_line")
+    corrected = {name: old[name] for name in inherited}
+    corrected |= {"reading": args["correction"], "request": None, "corrects": args["reading"]}
+    _keep_reading(writing, event, corrected | {"reason": storable(args["reason"])})
+    writing.change(ReadingRow, (args["reading"],), corrected_by=args["correction"])
+    _tell(writing, event, args["image"], "CORRECTED", args["correction"], args["hospital"])
+
+
+def _keep_reading(writing: Writing, event: LedgerEvent, values: Values) -> None:
+    told = {name: event.args[name] for name in ("author", "document", "blob")}
+    told |= {"corrected_by": None, "recorded_at": event.timestamp}
+    writing.keep(ReadingRow, {**_place(event), **values, **told})
+
+
+def _readings_compared(writing: Writing, event: LedgerEvent) -> None:
+    args = event.args
+    key = (args["own"], args["other"])
+    own, other = (writing.find(ReadingRow, reading) for reading in key)
+    if own is None or other is None:
+        return  # the contract compares nothing that was not recorded
+    told = {**_place(event), "agreement": args["agreement"], "compared_at": event.timestamp}
+    told["author"] = args["author"]
+    if writing.find(ComparisonRow, *key) is None:
+        row = {"own": key[0], "other": key[1], "image": args["image"]}
+        row |= {"own_line": own["line"], "other_line": other["line"]}
+        writing.keep(ComparisonRow, {**row, **told})
+    else:
+        writing.change(ComparisonRow, key, **told)  # the last word counts
+    said = {"other": args["other"], "value": args["agreement"]}
+    _tell(writing, event, args["image"], "COMPARED", args["own"], own["hospital"], **said)
+
+
+def _reading_requested(writing: Writing, event: LedgerEvent) -> None:
+    args = event.args
+    _name_image(writing, args["image"], args["version"])
+    writing.keep(
+        ReadingRequestRow,
+        {
+            **_place(event),
+            "request": args["request"],
+            "version": args["version"],
+            "image": args["image"],
+            "hospital": args["hospital"],
+            "reader": None if args["reader"] == _NOBODY else args["reader"],
+            "opinion_on": _given(args["opinionOn"]),
+            "take_by": args["takeBy"],
+            "fulfil_by": args["fulfilBy"],
+            "question": _given(args["question"]),
+            "state": RequestState.OPEN.value,
+            "taker": None,
+            "reading": None,
+            "asked_at": event.timestamp,
+            **_changed(event),
+        },
+    )
+    _tell(writing, event, args["image"], "REQUESTED", args["request"], args["hospital"])
+
+
+def _request_taken(writing: Writing, event: LedgerEvent) -> None:
+    taken = {"state": RequestState.TAKEN.value, "taker": event.args["hospital"]}
+    _request_changed(writing, event, "TAKEN", event.args["hospital"], **taken)
+
+
+def _request_released(writing: Writing, event: LedgerEvent) -> None:
+    opened: Values = {"state": RequestState.OPEN.value, "taker": None}
+    _request_changed(writing, event, "RELEASED", event.args["hospital"], **opened)
+
+
+def _request_fulfilled(writing: Writing, event: LedgerEvent) -> None:
+    found = writing.find(ReadingRequestRow, event.args["request"])
+    done = {"state": RequestState.FULFILLED.value, "reading": event.args["reading"]}
+    taker = found["taker"] if found else None
+    _request_changed(writing, event, "FULFILLED", taker, **done)
+
+
+def _request_cancelled(writing: Writing, event: LedgerEvent) -> None:
+    _request_changed(writing, event, "CANCELLED", None, state=RequestState.CANCELLED.value)
+
+
+def _request_changed(
+    writing: Writing, event: LedgerEvent, what: str, hospital: str | None, **values: Any
+) -> None:
+    """Change a request; without a hospital it was the asking one that did."""
+    key = (event.args["request"],)
+    if found := writing.find(ReadingRequestRow, *key):
+        writing.change(ReadingRequestRow, key, **values, **_changed(event))
+        _tell(writing, event, found["image"], what, *key, hospital or found["hospital"])
+
+
+def _changed(event: LedgerEvent) -> Values:
+    place = {f"changed_{name}": value for name, value in _place(event).items()}
+    return {"changed_at": event.timestamp, **place}
+
+
+# Images
+
+
+def _name_image(writing: Writing, image: bytes, version: bytes) -> str:
+    """Write down that an image is in a version, and tell whose that is."""
+    known = writing.find(DatasetVersionRow, version)
+    owner: str = known["hospital"] if known else ""
+    if writing.find(ImageVersionRow, image, version) is None:
+        row = {"image": image, "version": version, "hospital": owner}
+        writing.keep(ImageVersionRow, row)
+    return owner
+
+
+def _tell(
+    writing: Writing,
+    event: LedgerEvent,
+    subject: bytes,
+    what: str,
+    thing: bytes,
+    hospital: str,
+    *,
+    other: bytes | None = None,
+    value: int | None = None,
+) -> None:
+    """Write an event into the history of an image or a version."""
+    row = {"subject": subject, "at": event.timestamp, "what": what, "thing": thing}
+    row |= {"hospital": hospital, "other": other, "value": value}
+    row["actor"] = next((event.args[name] for name in _ACTORS if name in event.args), None)
+    writing.add(TimelineRow, {**_place(event), **row})
+
+
+def _given(word: bytes) -> bytes | None:
+    """Return a digest, or None where the chain has zeros for none."""
+    return word if any(word) else None
 
 
 # Counts
@@ -544,4 +760,15 @@ _CHANGES: Mapping[str, _Change] = {
     "HeadCosigned": _head_cosigned,
     "AccessGranted": _access_granted,
     "AccessRevoked": _access_revoked,
+    "ImageErased": _image_erased,
+    "LogAnchored": _log_anchored,
+    "ClinicianAppointed": _clinician_appointed,
+    "ReadingRecorded": _reading_recorded,
+    "ReadingCorrected": _reading_corrected,
+    "ReadingsCompared": _readings_compared,
+    "ReadingRequested": _reading_requested,
+    "RequestTaken": _request_taken,
+    "RequestReleased": _request_released,
+    "RequestFulfilled": _request_fulfilled,
+    "RequestCancelled": _request_cancelled,
 }

@@ -1,9 +1,9 @@
 """The index: a database that answers questions about the chain, and is never the truth itself.
 
-It is filled from the events of all contracts but AccessLogs, in order, and can be built from
-nothing at any time. Each transaction takes the index from one block to a later one, so it always
-shows the chain as it stood at some block. Where the chain no longer has that block, this is written
-down before the index is built anew, and outlives every rebuild.
+It is filled from the events of all contracts, in order, and can be built from nothing at any time.
+Each transaction takes the index from one block to a later one, so it always shows the chain as it
+stood at some block. Where the chain no longer has that block, this is written down before the index
+is built anew, and outlives every rebuild.
 """
 
 import hashlib
@@ -142,6 +142,21 @@ def reading(engine: Engine) -> Iterator[Session]:
     with _translated(engine), Session(engine) as session:
         _require_current(session.connection())
         yield session
+
+
+@contextmanager
+def remembering(engine: Engine) -> Iterator[Connection]:
+    """Lend a connection for what no rebuild brings back; all of it is kept, or nothing.
+
+    The chain's tables are not changed meanwhile.
+
+    Raises:
+        IndexDatabaseError: If the database cannot be used or is of another version.
+    """
+    with _translated(engine), _writing(engine) as connection:
+        _require_current(connection)
+        _lock_head(connection)
+        yield connection
 
 
 def indexed_block(engine: Engine) -> IndexedBlock | None:

@@ -1,8 +1,9 @@
 """Tables of the index: what the chain's events say, laid out for questions.
 
 The chain is the truth and the index a copy of it: `aggregator.index` fills it and can build it
-anew at any time; nothing else writes to it. Only `ChainFindingRow` is no copy: it keeps what was
-seen of a chain that is no longer there. Digests and other hashes are raw bytes, addresses are
+anew at any time; nothing else writes to it. What no rebuild could bring back is no copy and stands
+apart: what was seen of a chain that is no longer there, and the looks that hospitals handed over
+(`aggregator.handed_over`). Digests and other hashes are raw bytes, addresses are
 EIP-55, times are Unix seconds. Counts and the orders that questions ask for are written down with
 each event, so that no question has to walk through the whole history.
 """
@@ -136,6 +137,46 @@ class ChainFindingRow(Memory):
     seen_at: Mapped[int]
 
 
+class HandedBatchRow(Memory):
+    """A batch of looks that its hospital handed over, under the root that it was anchored by.
+
+    The root commits to every look. It answers as long as the chain has a batch of this hospital
+    with this root, first number and count. ``handed_at`` is this machine's time.
+    """
+
+    __tablename__ = "handed_batches"
+
+    root: Mapped[bytes] = mapped_column(primary_key=True)
+    hospital: Mapped[str] = mapped_column(_Address)
+    first: Mapped[int]
+    entries: Mapped[int]
+    handed_at: Mapped[int]
+
+    __table_args__ = (Index("handed_batches_of", "hospital"),)
+
+
+class HandedLookRow(Memory):
+    """A look of a batch that was handed over (docs/protocol.md, section 15)."""
+
+    __tablename__ = "handed_looks"
+
+    root: Mapped[bytes] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    hospital: Mapped[str] = mapped_column(_Address)
+    researcher: Mapped[str] = mapped_column(_Address)
+    grant: Mapped[bytes]
+    version: Mapped[bytes]
+    image: Mapped[bytes]
+    time: Mapped[int]
+    request: Mapped[bytes]
+
+    __table_args__ = (
+        Index("handed_looks_of_image", "image", "version", "time", "number"),
+        Index("handed_looks_of_version", "version", "time", "number"),
+        Index("handed_looks_of_researcher", "researcher", "time", "number", "hospital"),
+    )
+
+
 class ParticipantRow(Positioned, Table):
     """An enrolled party (docs/protocol.md, section 2)."""
 
@@ -211,9 +252,60 @@ class VersionChangeRow(Logged, Table):
     purposes: Mapped[int | None]
     reason: Mapped[str | None]
     successor: Mapped[bytes | None]
+    image: Mapped[bytes | None]
     changed_at: Mapped[int]
 
     __table_args__ = (Index("version_changes_of", "version", "block", "log_index"),)
+
+
+class ImageVersionRow(Table):
+    """A version that an image is known to be in, because an event names both.
+
+    ``hospital`` is whose version it is, empty where the version is unknown.
+    """
+
+    __tablename__ = "image_versions"
+
+    image: Mapped[bytes] = mapped_column(primary_key=True)
+    version: Mapped[bytes] = mapped_column(primary_key=True)
+    hospital: Mapped[str] = mapped_column(_Address)
+
+    __table_args__ = (Index("image_versions_of", "image", "hospital"),)
+
+
+class ErasureRow(Positioned, Table):
+    """An image that a hospital erased from a version (docs/protocol.md, section 4.5)."""
+
+    __tablename__ = "image_erasures"
+
+    image: Mapped[bytes] = mapped_column(primary_key=True)
+    version: Mapped[bytes] = mapped_column(primary_key=True)
+    hospital: Mapped[str] = mapped_column(_Address)
+    erased_at: Mapped[int]
+
+
+class TimelineRow(Table):
+    """An event in the history of an image, or of all images of a version.
+
+    ``subject`` is the image's commitment or the version. ``thing`` is what the event is about: a
+    grant, a reading, a request or, where an image is erased, its version. ``other`` and ``value``
+    are, of a comparison, the other reading and the agreement. It was done in the name of
+    ``hospital``; ``actor`` is who did it, where the event says so.
+    """
+
+    __tablename__ = "timeline"
+
+    subject: Mapped[bytes] = mapped_column(primary_key=True)
+    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    block: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    log_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    transaction: Mapped[bytes]
+    what: Mapped[str] = mapped_column(_Word)
+    hospital: Mapped[str] = mapped_column(_Address)
+    actor: Mapped[str | None] = mapped_column(_Address)
+    thing: Mapped[bytes]
+    other: Mapped[bytes | None]
+    value: Mapped[int | None]
 
 
 class TaskRow(Table):
@@ -551,6 +643,146 @@ class GrantRow(Positioned, Table):
         Index("grants_of_image", "version", "image", "block", "log_index"),
         Index("grants_of_researcher", "researcher", "block", "log_index"),
         Index("grants_by_hospital", "hospital", "block", "log_index"),
+    )
+
+
+class LookBatchRow(Positioned, Table):
+    """A batch of looks whose root a hospital anchored (docs/protocol.md, section 15)."""
+
+    __tablename__ = "look_batches"
+
+    hospital: Mapped[str] = mapped_column(_Address, primary_key=True)
+    batch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    root: Mapped[bytes]
+    first: Mapped[int]
+    entries: Mapped[int]
+    anchored_at: Mapped[int]
+
+    __table_args__ = (
+        Index("look_batches_by_root", "root"),
+        Index("look_batches_in_order", "hospital", "block", "log_index"),
+    )
+
+
+class LookLogRow(Table):
+    """How much of its access log a hospital anchored."""
+
+    __tablename__ = "look_logs"
+
+    hospital: Mapped[str] = mapped_column(_Address, primary_key=True)
+    batches: Mapped[int]
+    entries: Mapped[int]
+    anchored_at: Mapped[int]
+
+
+class ClinicianRow(Positioned, Table):
+    """A clinician whom a hospital appointed, until when (docs/protocol.md, section 16)."""
+
+    __tablename__ = "clinicians"
+
+    hospital: Mapped[str] = mapped_column(_Address, primary_key=True)
+    clinician: Mapped[str] = mapped_column(_Address, primary_key=True)
+    until: Mapped[int] = mapped_column(Unsigned64)
+    appointed_at: Mapped[int]
+
+    __table_args__ = (Index("clinicians_in_order", "hospital", "block", "log_index"),)
+
+
+class ReadingRow(Positioned, Table):
+    """A reading of an image, or a correction of one (docs/protocol.md, section 16).
+
+    A reading and its corrections are a line, which has the first one's identifier. ``owner`` is
+    the hospital whose image it is, ``hospital`` the one whose reading. ``opinion_line`` is the line
+    of the reading that it is a second opinion on.
+    """
+
+    __tablename__ = "readings"
+
+    reading: Mapped[bytes] = mapped_column(primary_key=True)
+    version: Mapped[bytes]
+    image: Mapped[bytes]
+    owner: Mapped[str] = mapped_column(_Address)
+    hospital: Mapped[str] = mapped_column(_Address)
+    author: Mapped[str] = mapped_column(_Address)
+    line: Mapped[bytes]
+    opinion_on: Mapped[bytes | None]
+    opinion_line: Mapped[bytes | None]
+    request: Mapped[bytes | None]
+    document: Mapped[bytes]
+    blob: Mapped[bytes]
+    corrects: Mapped[bytes | None]
+    corrected_by: Mapped[bytes | None]
+    reason: Mapped[str | None]
+    recorded_at: Mapped[int]
+
+    __table_args__ = (
+        Index("readings_in_order", "block", "log_index"),
+        Index("readings_of_image", "image", "block", "log_index"),
+        Index("readings_of_image_by", "image", "hospital", "block", "log_index"),
+        Index("readings_of_version", "version", "block", "log_index"),
+        Index("readings_of_owner", "owner", "block", "log_index"),
+        Index("readings_by_hospital", "hospital", "block", "log_index"),
+        Index("readings_by_author", "author", "block", "log_index"),
+        Index("readings_of_line", "line", "block", "log_index"),
+        Index("readings_on", "opinion_line", "block", "log_index"),
+    )
+
+
+class ComparisonRow(Positioned, Table):
+    """How far a reading agrees with another one, by its author's last word."""
+
+    __tablename__ = "comparisons"
+
+    own: Mapped[bytes] = mapped_column(primary_key=True)
+    other: Mapped[bytes] = mapped_column(primary_key=True)
+    own_line: Mapped[bytes]
+    other_line: Mapped[bytes]
+    image: Mapped[bytes]
+    author: Mapped[str] = mapped_column(_Address)
+    agreement: Mapped[int]
+    compared_at: Mapped[int]
+
+    __table_args__ = (
+        Index("comparisons_of_line", "own_line", "block", "log_index"),
+        Index("comparisons_with_line", "other_line", "block", "log_index"),
+    )
+
+
+class ReadingRequestRow(Positioned, Table):
+    """A request for a reading as it stands (docs/protocol.md, section 16).
+
+    Whether it lapsed follows from its deadlines when it is asked for. ``changed_*`` is its newest
+    event.
+    """
+
+    __tablename__ = "reading_requests"
+
+    request: Mapped[bytes] = mapped_column(primary_key=True)
+    version: Mapped[bytes]
+    image: Mapped[bytes]
+    hospital: Mapped[str] = mapped_column(_Address)
+    reader: Mapped[str | None] = mapped_column(_Address)
+    opinion_on: Mapped[bytes | None]
+    take_by: Mapped[int] = mapped_column(Unsigned64)
+    fulfil_by: Mapped[int] = mapped_column(Unsigned64)
+    question: Mapped[bytes | None]
+    state: Mapped[int]
+    taker: Mapped[str | None] = mapped_column(_Address)
+    reading: Mapped[bytes | None]
+    asked_at: Mapped[int]
+    changed_at: Mapped[int]
+    changed_block: Mapped[int]
+    changed_log_index: Mapped[int]
+    changed_transaction: Mapped[bytes]
+
+    __table_args__ = (
+        Index("reading_requests_in_order", "block", "log_index"),
+        Index("reading_requests_by_state", "state", "block", "log_index"),
+        Index("reading_requests_due", "state", "take_by", "block", "log_index"),
+        Index("reading_requests_of_image", "image", "block", "log_index"),
+        Index("reading_requests_of_hospital", "hospital", "block", "log_index"),
+        Index("reading_requests_to", "reader", "block", "log_index"),
+        Index("reading_requests_taken_by", "taker", "block", "log_index"),
     )
 
 

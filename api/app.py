@@ -13,9 +13,12 @@ from api import (
     exports,
     grants,
     health,
+    images,
+    looks,
     problems,
     provenance,
     questions,
+    readings,
     rounds,
     uploads,
 )
@@ -49,6 +52,9 @@ _ROOMS = (
     uploads,
     provenance,
     questions,
+    images,
+    readings,
+    looks,
     exports,
     grants,
     health,
@@ -156,6 +162,7 @@ def build_app(
         bundle_requests=RateLimit(settings.bundles_per_minute, clock),
         metrics=metrics,
         storer=storing,
+        handing_over=set(),
     )
     for room in _ROOMS:
         app.include_router(room.router)

@@ -39,6 +39,7 @@ class Backend:
         bundle_requests: How often each client asks for a bundle.
         metrics: What is counted.
         storer: The thread that stores complete uploads.
+        handing_over: Hospitals that are handing looks over at this moment.
     """
 
     settings: Settings
@@ -56,6 +57,7 @@ class Backend:
     bundle_requests: RateLimit
     metrics: Metrics
     storer: Worker
+    handing_over: set[str]
 
 
 def _backend(request: Request) -> Backend:

@@ -4,6 +4,8 @@ from aggregator.quarantine import Quarantine
 from aggregator.queries import (
     Ancestor,
     ChainFinding,
+    ClinicianEntry,
+    ComparisonEntry,
     Contribution,
     CosignatureEntry,
     DatasetHistory,
@@ -15,6 +17,11 @@ from aggregator.queries import (
     FlagKind,
     GrantEntry,
     HospitalHistory,
+    ImageHistory,
+    LookBatch,
+    LookEntry,
+    LookLog,
+    Looks,
     MembershipChange,
     Oddities,
     OddityCount,
@@ -23,12 +30,16 @@ from aggregator.queries import (
     Page,
     ProposalEntry,
     Provenance,
+    ReadingEntry,
+    ReadingHistory,
+    RequestEntry,
     RoleCount,
     RoundEntry,
     RoundHistory,
     Sight,
     Span,
     TaskEntry,
+    TimelineEntry,
     TouchedTask,
     VerdictCount,
     VerdictEntry,
@@ -40,10 +51,13 @@ from aggregator.queries import (
 )
 from aggregator.reputation import ReasonCount, Reputation, Standing
 from api.schemas import ADDRESS, LEDGER, Json
+from chain.canonical import canonical_json
+from chain.readings import Agreement, RequestState
 from chain.types import (
     AccessGrant,
     DatasetState,
     LogPosition,
+    Look,
     Outcome,
     Phase,
     Proposal,
@@ -193,6 +207,50 @@ _FLAG = Flag(
     since=1_767_280_000,
     position=_POSITION,
 )
+_GRANT_ENTRY = GrantEntry(
+    grant=b"\x7c" * 32,
+    version=b"\xda" * 32,
+    image=None,
+    hospital=_HOSPITAL,
+    researcher=ADDRESS,
+    purpose=6,
+    expiry=1_798_761_600,
+    granted_at=1_767_265_200,
+    position=_POSITION,
+    revoked_at=None,
+    revoked=None,
+)
+_BATCH = LookBatch(_HOSPITAL, 3, b"\x10" * 32, 2048, 1024, 1_767_269_000, _POSITION, 1_767_269_100)
+_LOOK = LookEntry(
+    hospital=_HOSPITAL,
+    batch=3,
+    number=2048,
+    researcher=ADDRESS,
+    grant=b"\x7c" * 32,
+    version=b"\xda" * 32,
+    image=b"\x1a" * 32,
+    time=1_767_268_000,
+    request=b"\x9d" * 32,
+    position=_POSITION,
+)
+_LOG = LookLog(_HOSPITAL, 3, 0, 1_767_269_000)
+_READING = ReadingEntry(
+    reading=b"\x4e" * 32,
+    version=b"\xda" * 32,
+    image=b"\x1a" * 32,
+    owner=_HOSPITAL,
+    hospital=_HOSPITAL,
+    author=ADDRESS,
+    opinion_on=None,
+    request=None,
+    document=b"\xd0" * 32,
+    blob=b"\xb0" * 32,
+    corrects=None,
+    corrected_by=None,
+    reason=None,
+    recorded_at=1_767_271_000,
+    position=_POSITION,
+)
 BLOCK = {"number": 57, "hash": to_hex(b"\x57" * 32), "timestamp": 1_767_269_000}
 
 
@@ -297,22 +355,88 @@ def descendants() -> Json:
 
 def viewers() -> Json:
     """Return the example of who could see an image on a day."""
-    grant = GrantEntry(
-        grant=b"\x7c" * 32,
-        version=b"\xda" * 32,
-        image=None,
-        hospital=_HOSPITAL,
-        researcher=ADDRESS,
-        purpose=6,
-        expiry=1_798_761_600,
-        granted_at=1_767_265_200,
-        position=_POSITION,
-        revoked_at=None,
-        revoked=None,
-    )
-    sight = Sight(grant, (Span(1_767_265_200, 1_767_311_999),))
+    sight = Sight(_GRANT_ENTRY, (Span(1_767_265_200, 1_767_311_999),))
     day = Span(1_767_225_600, 1_767_311_999)
-    return _as_of(Viewers(_VERSION, b"\x1a" * 32, day, Page((sight,), None), None))
+    who_did = Looks(_LOG, Page((_LOOK,), None))
+    return _as_of(Viewers(_VERSION, b"\x1a" * 32, day, Page((sight,), None), who_did))
+
+
+def look_line() -> str:
+    """Return the example of a batch of looks, of which there is one."""
+    names = ("hospital", "number", "researcher", "grant", "version", "image", "time", "request")
+    look = Look(**{name: getattr(_LOOK, name) for name in names})
+    return canonical_json(to_json_dict(look)).decode() + "\n"
+
+
+def look_batch() -> Json:
+    """Return the example of a batch that was handed over."""
+    return to_json_dict(_BATCH)
+
+
+def look_batches() -> Json:
+    """Return the example of a page of anchored batches."""
+    return _as_of(Page((_BATCH,), None))
+
+
+def looks() -> Json:
+    """Return the example of a page of a researcher's looks."""
+    return _as_of(Page((_LOOK,), None))
+
+
+def image_history() -> Json:
+    """Return the example of an image's history."""
+    (registered,) = _VERSION.changes
+    place, version = (1_767_260_000, _POSITION, b"\xda" * 32), b"\xda" * 32
+    entries = (
+        TimelineEntry("REGISTERED", *place, _HOSPITAL, None, change=registered),
+        TimelineEntry(
+            "GRANTED", 1_767_265_200, _POSITION, version, _HOSPITAL, _HOSPITAL, grant=_GRANT_ENTRY
+        ),
+        TimelineEntry("LOOKED", _LOOK.time, _POSITION, version, _HOSPITAL, ADDRESS, look=_LOOK),
+    )
+    return _as_of(ImageHistory(b"\x1a" * 32, (_VERSION,), (), (_LOG,), Page(entries, None)))
+
+
+def readings() -> Json:
+    """Return the example of a page of readings."""
+    return _as_of(Page((_READING,), None))
+
+
+def reading_history() -> Json:
+    """Return the example of a reading with what was said of it."""
+    other = (b"\x2e" * 32, b"\x4e" * 32)
+    said = ComparisonEntry(*other, ADDRESS, Agreement.AGREES, False, 1_767_275_000, _POSITION)
+    return _as_of(ReadingHistory((_READING,), (said,), ()))
+
+
+def reading_requests() -> Json:
+    """Return the example of a page of requests for readings."""
+    request = RequestEntry(
+        request=b"\x9e" * 32,
+        version=b"\xda" * 32,
+        image=b"\x1a" * 32,
+        hospital=_HOSPITAL,
+        reader=None,
+        opinion_on=b"\x4e" * 32,
+        take_by=1_767_311_999,
+        fulfil_by=1_767_398_399,
+        question=b"\x9b" * 32,
+        state=RequestState.OPEN,
+        lapsed=False,
+        taker=None,
+        reading=None,
+        asked_at=1_767_272_000,
+        position=_POSITION,
+        changed_at=1_767_272_000,
+        changed=_POSITION,
+    )
+    return _as_of(Page((request,), None))
+
+
+def clinicians() -> Json:
+    """Return the example of a page of a hospital's clinicians."""
+    appointed = ClinicianEntry(_HOSPITAL, ADDRESS, 1_798_761_600, 1_767_262_000, _POSITION)
+    return _as_of(Page((appointed,), None))
 
 
 def oddities() -> Json:

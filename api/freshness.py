@@ -1,13 +1,16 @@
 """The SQL index of the chain, kept fresh in the background for auditors' questions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from aggregator.handed_over import hand_over
 from aggregator.index import IndexedBlock, open_index, update_index
+from aggregator.queries import LookBatch
 from api.metrics import Metrics
 from audit.asking import OpenIndex
 from chain.errors import FedWitnessError
 from chain.ledger import LedgerReader
+from chain.types import Look
 
 T = TypeVar("T")
 
@@ -49,6 +52,10 @@ class Freshness:
     def ask(self, question: Callable[[Any], T]) -> tuple[T, IndexedBlock]:
         """Answer as `audit.asking.OpenIndex` does."""
         return OpenIndex(self._engine).ask(question)
+
+    def hand_over(self, batch: LookBatch, looks: Sequence[Look]) -> tuple[LookBatch, bool]:
+        """Keep the looks of an anchored batch as `aggregator.handed_over.hand_over` does."""
+        return hand_over(self._engine, batch, looks)
 
     def close(self) -> None:
         """Close the connections to the database."""

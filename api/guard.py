@@ -16,6 +16,7 @@ from api.problems import Problem, incident, too_large, too_slow
 from api.settings import Settings
 
 UPLOADS = "/v1/uploads/"
+LOOKS = "/v1/looks"
 
 _PORT = re.compile(r":\d*$")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"})
@@ -89,10 +90,18 @@ class Guard:
                 f"Address and headers may have {self._settings.max_header_bytes} bytes together.",
                 headers={"Connection": "close"},
             )
-        limit = None if _is_upload(scope) else self._settings.max_body_bytes
+        limit = self._limit(scope)
         if limit is not None and _announced(headers) > limit:
             raise too_large(f"This address takes bodies of at most {limit} bytes.")
         await self._app(scope, _Body(receive, limit, self._settings), send)
+
+    def _limit(self, scope: Scope) -> int | None:
+        """Return how many bytes a request's body may have, None where its route sees to that."""
+        if _is_upload(scope):
+            return None
+        if (scope["method"], scope["path"]) == ("POST", LOOKS):
+            return self._settings.max_looks_bytes
+        return self._settings.max_body_bytes
 
     def _check_host(self, header: bytes) -> None:
         # A page elsewhere whose name was rebound to this address must get nothing (DNS rebinding).

@@ -5,7 +5,7 @@ the federation fares. Each entry says at which block and by which transaction it
 """
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 
@@ -23,6 +23,10 @@ from chain.wire import from_hex
 
 router = APIRouter(prefix="/v1", tags=["Provenance"])
 
+LooksCursor = Annotated[
+    str | None,
+    Query(max_length=queries.MAX_CURSOR, description="`cursor` of the page of looks before"),
+]
 Version = Annotated[str, Path(examples=[DIGEST], description="Of a data-set version")]
 
 
@@ -61,19 +65,22 @@ def viewers(
     ] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
+    looks_cursor: LooksCursor = None,
 ) -> Json:
-    """List the grants that were live at some time of the day, with those times.
+    """List the grants that were live at some time of the day, with those times, and who looked.
 
-    `looks`, who did look, is null: that is in the hospital's access log, of which the ledger holds
-    the roots alone. A hospital asks about its own data.
+    `looks` has what the hospital handed over of its anchored access log, oldest first; as long as
+    batches are `missing`, that somebody is not among them proves nothing. A hospital asks about its
+    own data.
     """
     identifier = from_hex(version)
     commitment = None if image is None else from_hex(image, "image")
+    page: dict[str, Any] = {"cursor": cursor, "limit": limit, "looks_cursor": looks_cursor}
     answer = answered(
         server,
         "data-set version of this identifier",
-        lambda s: queries.viewers(s, identifier, commitment, day, cursor=cursor, limit=limit),
-        cursor,
+        lambda s: queries.viewers(s, identifier, commitment, day, **page),
+        cursor or looks_cursor,
     )
     if party.sees_only_its_own and answer["version"]["hospital"] != party.address:
         raise Problem(

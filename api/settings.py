@@ -35,7 +35,8 @@ class Settings:
         hospital_quota_uploads: Most unfinished uploads of a hospital.
         spool_reserve_bytes: Free disk space that uploads leave alone.
         max_model_bytes: Largest model that is handed out.
-        max_body_bytes: Largest request body other than an upload's.
+        max_body_bytes: Largest request body other than an upload's or a batch of looks.
+        max_looks_bytes: Largest batch of looks that is handed over.
         max_header_bytes: Largest request head.
         body_idle_seconds: Longest wait for the next piece of a request body.
         body_total_seconds: Longest time for a whole body other than an upload's.
@@ -71,6 +72,7 @@ class Settings:
     spool_reserve_bytes: int = 256 * MEBIBYTE
     max_model_bytes: int = 4 * GIBIBYTE
     max_body_bytes: int = 64 * 1024
+    max_looks_bytes: int = 40 * MEBIBYTE
     max_header_bytes: int = 16 * 1024
     body_idle_seconds: float = 20.0
     body_total_seconds: float = 30.0

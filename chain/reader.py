@@ -398,7 +398,7 @@ class LedgerReader:
         contracts = [self._participants, self._datasets, self._ledger]
         if self._image_access is not None:
             readings = Contract(self._rpc, "Readings", self._readings_address)
-            contracts.extend((self._grants, readings))
+            contracts.extend((self._grants, self._access_logs, readings))
         names = {contract.address: contract.name for contract in contracts}
         block = Head(-1, b"", 0)
         for raw in self._rpc.logs(list(names), [], max(from_block, self.deployed_at), to_block):

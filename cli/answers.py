@@ -18,12 +18,18 @@ from aggregator.queries import (
     DatasetHistory,
     Descendants,
     HospitalHistory,
+    ImageHistory,
+    LookEntry,
+    LookLog,
     Oddities,
     Overview,
     Page,
     Provenance,
+    ReadingEntry,
+    RequestEntry,
     RoundEntry,
     RoundHistory,
+    TimelineEntry,
     VerdictEntry,
     VersionChange,
     VersionEntry,
@@ -159,7 +165,7 @@ def descendants(found: Descendants) -> RenderableType:
 
 
 def viewers(found: Viewers) -> RenderableType:
-    """Show who could see an image on a day."""
+    """Show who could see an image on a day, and who did."""
     grants = _table(
         ("researcher", "what", "could see it", "grant", "block", "transaction"),
         (
@@ -177,8 +183,146 @@ def viewers(found: Viewers) -> RenderableType:
     return Group(
         _title(f"Who could see {what} of {found.version.name} on {_moment(found.day.since)[:10]}"),
         grants,
-        "Who did look is in the hospital's access log.",
+        _title("Who did look"),
+        _looks(found.looks.found),
+        log_told(found.looks.log),
     )
+
+
+def image_history(found: ImageHistory) -> RenderableType:
+    """Show what happened to an image."""
+    parts: list[RenderableType] = [
+        _title(f"The image {to_hex(found.image)}"),
+        _table(
+            ("version", "data set", "hospital", "state", "erased"),
+            (
+                (
+                    _short(one.version),
+                    one.name,
+                    one.hospital,
+                    one.state.name,
+                    "\n".join(
+                        _moment(erased.erased_at)
+                        for erased in found.erasures
+                        if erased.version == one.version
+                    ),
+                )
+                for one in found.versions
+            ),
+        ),
+        _title("What happened"),
+        _table(
+            ("when", "what", "hospital", "by", "about", "block", "transaction"),
+            (
+                (
+                    _moment(one.at),
+                    one.what,
+                    one.hospital,
+                    one.actor,
+                    _about(one),
+                    *_proof(one.position),
+                )
+                for one in found.timeline.entries
+            ),
+        ),
+    ]
+    return Group(*parts, *map(log_told, found.logs))
+
+
+def readings(found: Page[ReadingEntry]) -> RenderableType:
+    """Show readings."""
+    return _table(
+        ("when", "reading", "image", "hospital", "author", "what", "block", "transaction"),
+        (
+            (
+                _moment(one.recorded_at),
+                to_hex(one.reading),
+                _short(one.image),
+                one.hospital,
+                one.author,
+                _kind(one),
+                *_proof(one.position),
+            )
+            for one in found.entries
+        ),
+    )
+
+
+def reading_requests(found: Page[RequestEntry]) -> RenderableType:
+    """Show requests for readings."""
+    return _table(
+        ("asked", "request", "image", "hospital", "of", "take by", "fulfil by", "state", "block"),
+        (
+            (
+                _moment(one.asked_at),
+                to_hex(one.request),
+                _short(one.image),
+                one.hospital,
+                one.taker or one.reader or "any",
+                _moment(one.take_by),
+                _moment(one.fulfil_by),
+                one.state.name + (", lapsed" if one.lapsed else ""),
+                one.position.block,
+            )
+            for one in found.entries
+        ),
+    )
+
+
+def log_told(log: LookLog) -> str:
+    """Tell how much of a hospital's access log the answer knows."""
+    if log.anchored_at is None:
+        return f"{log.hospital} has anchored no access log yet: who looked is not known."
+    until = f"It anchored {log.batches} batches, the last one at {_moment(log.anchored_at)}"
+    if not log.missing:
+        return f"All that {log.hospital} anchored of its access log was handed over. {until}."
+    return (
+        f"{log.missing} batches of the access log of {log.hospital} were not handed over: others "
+        f"may have looked. {until}."
+    )
+
+
+def _looks(found: Page[LookEntry]) -> RenderableType:
+    more = "" if found.cursor is None else " and more"
+    return _table(
+        ("when", "researcher", "image", "batch", f"number{more}", "block", "transaction"),
+        (
+            (
+                _moment(one.time),
+                one.researcher,
+                _short(one.image),
+                one.batch,
+                one.number,
+                *_proof(one.position),
+            )
+            for one in found.entries
+        ),
+    )
+
+
+def _about(entry: TimelineEntry) -> str | None:
+    if entry.look is not None:
+        return f"batch {entry.look.batch}, number {entry.look.number}"
+    if entry.comparison is not None:
+        said = entry.comparison
+        return f"{said.agreement.name}: {_short(said.own)} with {_short(said.other)}"
+    if entry.reading is not None:
+        return _short(entry.reading.reading)
+    if entry.request is not None:
+        return _short(entry.request.request)
+    if entry.grant is not None:
+        return f"to {entry.grant.researcher}"
+    return None if entry.change is None else _told_of(entry.change)
+
+
+def _kind(reading: ReadingEntry) -> str:
+    if reading.corrects is not None:
+        return f"corrects {_short(reading.corrects)}: {reading.reason}"
+    if reading.corrected_by is not None:
+        return f"corrected by {_short(reading.corrected_by)}"
+    if reading.opinion_on is not None:
+        return f"second opinion on {_short(reading.opinion_on)}"
+    return "reading"
 
 
 def rejections(found: Page[VerdictEntry]) -> RenderableType:
@@ -356,6 +500,8 @@ def _versions(entries: Sequence[VersionEntry]) -> tuple[RenderableType, ...]:
 def _told_of(change: VersionChange) -> str | None:
     if change.successor is not None:
         return f"by {_short(change.successor)}"
+    if change.image is not None:
+        return f"image {_short(change.image)}"
     if change.purposes is not None:
         return "for " + ", ".join(f"DUO:{number:07d}" for number in change.purposes)
     return change.reason

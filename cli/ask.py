@@ -1,5 +1,6 @@
 """`fedwitness ask`: an auditor's questions, answered from the chain or from an index of it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from audit.facts import Fact, Facts
 from chain.addresses import read_address
 from chain.federation import Federation
 from chain.files import replacing
+from chain.readings import RequestState
 from chain.types import Outcome, Reason
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli import answers
@@ -224,10 +226,11 @@ def viewers(
     database: Database = None,
     limit: Limit = 50,
 ) -> None:
-    """Who could see an image of this version on a day?
+    """Who could see an image of this version on a day, and who did?
 
-    Shows the grants that were live at some time of that day. Who did look is in the
-    hospital's access log, of which the ledger holds the roots alone.
+    Shows the grants that were live at some time of that day. Who did look is shown as far as the
+    hospital handed its anchored access log over to the index of --database: of the log itself, the
+    ledger holds the roots alone.
 
     Example: fedwitness ask viewers 0x5f…12 --day 2026-11-23
     """
@@ -239,6 +242,112 @@ def viewers(
         "could",
         _Asking(database, federation, screen, limit),
     )
+
+
+@app.command("image-history")
+@command
+def image_history(
+    *,
+    image: Annotated[str, typer.Argument(help="The image's commitment, 0x and 64 digits.")],
+    federation: Federation,
+    screen: Screen,
+    database: Database = None,
+    limit: Limit = 50,
+) -> None:
+    """What happened to this image?
+
+    Shows, oldest first, its versions, grants, readings, requests and erasure, and who looked as far
+    as hospitals handed their anchored access logs over to the index of --database.
+
+    Example: fedwitness ask image-history 0x1a…7c --database sqlite:///index.db
+    """
+    commitment = from_hex(image, "image")
+    _tell(
+        partial(queries.image_history, image=commitment, now=int(time.time())),
+        answers.image_history,
+        "timeline",
+        _Asking(database, federation, screen, limit),
+    )
+
+
+@app.command()
+@command
+def readings(
+    *,
+    federation: Federation,
+    screen: Screen,
+    image: Annotated[
+        str | None, typer.Option(help="Only of this image, by its commitment.", show_default=False)
+    ] = None,
+    hospital: Annotated[
+        str | None, typer.Option(help="Only of this hospital.", show_default=False)
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option(help="Only by this author.", show_default=False)
+    ] = None,
+    database: Database = None,
+    limit: Limit = 50,
+) -> None:
+    """Who read which images?
+
+    Shows readings, second opinions and corrections, newest first. What they say is sealed: the
+    ledger holds digests, authors and times.
+
+    Example: fedwitness ask readings --image 0x1a…7c
+    """
+    which: dict[str, Any] = {
+        "image": None if image is None else from_hex(image, "image"),
+        "hospital": None if hospital is None else read_address(hospital, "hospital"),
+        "author": None if author is None else read_address(author, "author"),
+    }
+    _tell(
+        partial(queries.readings, **which),
+        answers.readings,
+        "",
+        _Asking(database, federation, screen, limit),
+    )
+
+
+@app.command("reading-requests")
+@command
+def reading_requests(
+    *,
+    federation: Federation,
+    screen: Screen,
+    hospital: Annotated[
+        str | None, typer.Option(help="Only by this hospital.", show_default=False)
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(help="Only those that are OPEN, TAKEN …", show_default=False)
+    ] = None,
+    open_to: Annotated[
+        str | None,
+        typer.Option(
+            help="Only what this hospital can take now, due first; nothing else is asked then.",
+            show_default=False,
+        ),
+    ] = None,
+    database: Database = None,
+    limit: Limit = 50,
+) -> None:
+    """Which readings are asked for?
+
+    Shows requests with their deadlines, newest first; one is lapsed when the deadline of its state
+    is past.
+
+    Example: fedwitness ask reading-requests --state OPEN
+    """
+    if state is not None and state not in RequestState.__members__:
+        raise typer.BadParameter(f"expected one of {', '.join(RequestState.__members__)}")
+    now = int(time.time())
+    if open_to is not None:
+        reader_ = read_address(open_to, "open-to")
+        question: Any = partial(queries.open_requests, reader=reader_, now=now)
+    else:
+        by = None if hospital is None else read_address(hospital, "hospital")
+        standing = None if state is None else RequestState[state]
+        question = partial(queries.requests, hospital=by, state=standing, now=now)
+    _tell(question, answers.reading_requests, "", _Asking(database, federation, screen, limit))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aggregator.descent import Flag
 from aggregator.queries.pages import Page
+from chain.readings import Agreement, RequestState
 from chain.types import DatasetState, LogPosition, Outcome, Phase
 
 
@@ -224,12 +225,14 @@ class VersionChange:
     """Something that happened to a data-set version.
 
     Args:
-        what: ``REGISTERED``, ``PURPOSES_CHANGED``, ``SUPERSEDED`` or ``WITHDRAWN``.
+        what: ``REGISTERED``, ``PURPOSES_CHANGED``, ``SUPERSEDED``, ``WITHDRAWN``, or ``ERASED``
+            for one image of it.
         purposes: Data Use Ontology numbers from then on, where they were told.
         reason: Of a withdrawal.
         successor: The version that superseded it.
         changed_at: Unix time.
         position: On the chain.
+        image: The commitment of the image that was erased.
     """
 
     what: str
@@ -238,6 +241,7 @@ class VersionChange:
     successor: bytes | None
     changed_at: int
     position: LogPosition
+    image: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +418,79 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
+class LookBatch:
+    """A batch of looks that a hospital anchored (protocol 15).
+
+    ``handed_at`` is when it handed the looks themselves over, by this machine's clock; None where
+    it did not.
+    """
+
+    hospital: str
+    batch: int
+    root: bytes
+    first: int
+    entries: int
+    anchored_at: int
+    position: LogPosition
+    handed_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LookEntry:
+    """A look that its hospital anchored and handed over.
+
+    Args:
+        hospital: Whose access log it is in.
+        batch: The batch that it was anchored in.
+        number: Its number in the log.
+        researcher: Who looked.
+        grant: By which grant.
+        version: At which data-set version.
+        image: At which image, by its commitment.
+        time: Unix time by the hospital's clock.
+        request: Digest of what was asked for.
+        position: Where its batch was anchored.
+    """
+
+    hospital: str
+    batch: int
+    number: int
+    researcher: str
+    grant: bytes
+    version: bytes
+    image: bytes
+    time: int
+    request: bytes
+    position: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class LookLog:
+    """How much of a hospital's access log is known here.
+
+    Args:
+        hospital: Whose log it is.
+        batches: How many batches it anchored.
+        missing: How many of them it did not hand over: who looked by these is not known.
+        anchored_at: When it anchored the newest one, None before the first. Later looks are not on
+            the ledger yet.
+    """
+
+    hospital: str
+    batches: int
+    missing: int
+    anchored_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Who did look, as far as it is known: oldest first, and what is missing of the log."""
+
+    log: LookLog
+    found: Page[LookEntry]
+
+
+@dataclass(frozen=True, slots=True)
 class Viewers:
     """Who could see an image on a day, and who did.
 
@@ -423,15 +500,206 @@ class Viewers:
         day: The day's seconds, in UTC.
         could: Grants that were live at some time of the day, newest first. A page may hold fewer
             than asked for, and none, with a cursor to more.
-        looks: Always None: who did look is in the hospital's access log, of which the ledger holds
-            the roots alone.
+        looks: Who did look on the day, from what the hospital handed over of its anchored access
+            log. That somebody is not among them proves nothing while batches are missing.
     """
 
     version: VersionEntry
     image: bytes | None
     day: Span
     could: Page[Sight]
-    looks: None
+    looks: Looks
+
+
+@dataclass(frozen=True, slots=True)
+class ClinicianEntry:
+    """A clinician whom a hospital appointed, until when in Unix time."""
+
+    hospital: str
+    clinician: str
+    until: int
+    appointed_at: int
+    position: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingEntry:
+    """A reading of an image, or a correction of one (protocol 16).
+
+    Args:
+        reading: Its identifier.
+        version: The data-set version that it was recorded under.
+        image: The image's commitment.
+        owner: The hospital whose image it is.
+        hospital: The hospital whose reading it is.
+        author: Who recorded it: that hospital, or its clinician.
+        opinion_on: The reading that it is a second opinion on.
+        request: The request that it fulfils.
+        document: SHA-256 of salt and document.
+        blob: SHA-256 of the envelope.
+        corrects: The reading that it stands in the place of.
+        corrected_by: The correction that stands in its place.
+        reason: Of a correction.
+        recorded_at: Unix time.
+        position: On the chain.
+    """
+
+    reading: bytes
+    version: bytes
+    image: bytes
+    owner: str
+    hospital: str
+    author: str
+    opinion_on: bytes | None
+    request: bytes | None
+    document: bytes
+    blob: bytes
+    corrects: bytes | None
+    corrected_by: bytes | None
+    reason: str | None
+    recorded_at: int
+    position: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonEntry:
+    """How far a reading agrees with another, by the last word of the first one's author.
+
+    ``outdated`` tells that one of the two was corrected since.
+    """
+
+    own: bytes
+    other: bytes
+    author: str
+    agreement: Agreement
+    outdated: bool
+    compared_at: int
+    position: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingHistory:
+    """A reading with all that was said of it; of each list the newest 200.
+
+    Args:
+        line: The reading and its corrections, oldest first; the last one counts.
+        comparisons: Of any of these with other readings, oldest first.
+        opinions: Second opinions on any of these, with their corrections, oldest first.
+    """
+
+    line: tuple[ReadingEntry, ...]
+    comparisons: tuple[ComparisonEntry, ...]
+    opinions: tuple[ReadingEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEntry:
+    """A request for a reading as it stands (protocol 16).
+
+    Args:
+        request: Its identifier.
+        version: The data-set version.
+        image: The image's commitment.
+        hospital: Who asks; the image is its own.
+        reader: The hospital that is asked, None for any.
+        opinion_on: The reading that a second opinion is asked on.
+        take_by: Until when it can be taken, in Unix time.
+        fulfil_by: Until when it can be fulfilled.
+        question: SHA-256 of the envelope with the question.
+        state: By its newest event.
+        lapsed: Whether it is open past `take_by` or taken past `fulfil_by`: nobody can fulfil it.
+        taker: The hospital that took it, None while it is open.
+        reading: The reading that fulfilled it.
+        asked_at: Unix time.
+        position: Of the request.
+        changed_at: Unix time of its newest event.
+        changed: Where that stands.
+    """
+
+    request: bytes
+    version: bytes
+    image: bytes
+    hospital: str
+    reader: str | None
+    opinion_on: bytes | None
+    take_by: int
+    fulfil_by: int
+    question: bytes | None
+    state: RequestState
+    lapsed: bool
+    taker: str | None
+    reading: bytes | None
+    asked_at: int
+    position: LogPosition
+    changed_at: int
+    changed: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """That a hospital erased an image of a version (protocol 4.5)."""
+
+    version: bytes
+    hospital: str
+    erased_at: int
+    position: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """Something that happened to an image.
+
+    Args:
+        what: ``REGISTERED``, ``PURPOSES_CHANGED``, ``SUPERSEDED``, ``WITHDRAWN`` (a version of it),
+            ``ERASED``, ``GRANTED``, ``REVOKED``, ``READ``, ``SECOND_OPINION``, ``CORRECTED``,
+            ``COMPARED``, ``REQUESTED``, ``TAKEN``, ``RELEASED``, ``FULFILLED``, ``CANCELLED`` or
+            ``LOOKED``.
+        at: Unix time: of the block, or of a look by the hospital's clock.
+        position: On the chain; of a look, where its batch was anchored.
+        version: The data-set version.
+        hospital: In whose name it was done.
+        actor: Who did it: the researcher who looked, the author of a reading, whoever sent it.
+            None where the ledger does not say.
+        change: Of a version.
+        grant: The grant as it stands now.
+        reading: The reading as it stands now; of a comparison, the author's own.
+        comparison: What was said then.
+        request: The request as it stands now.
+        look: The look.
+    """
+
+    what: str
+    at: int
+    position: LogPosition
+    version: bytes
+    hospital: str
+    actor: str | None
+    change: VersionChange | None = None
+    grant: GrantEntry | None = None
+    reading: ReadingEntry | None = None
+    comparison: ComparisonEntry | None = None
+    request: RequestEntry | None = None
+    look: LookEntry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHistory:
+    """All that is known of an image, which is known by its commitment alone.
+
+    Args:
+        image: The commitment.
+        versions: The versions that it is known to be in. A version names no image, so these are
+            those that a grant, a reading, a request, an erasure or a look names with it.
+        erasures: Where it was erased.
+        logs: How much is known of the access logs of the versions' hospitals.
+        timeline: What happened, oldest first.
+    """
+
+    image: bytes
+    versions: tuple[VersionEntry, ...]
+    erasures: tuple[Erasure, ...]
+    logs: tuple[LookLog, ...]
+    timeline: Page[TimelineEntry]
 
 
 @dataclass(frozen=True, slots=True)

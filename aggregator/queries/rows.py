@@ -149,7 +149,13 @@ def _changes(session: Session, of: Sequence[bytes]) -> dict[bytes, list[VersionC
     for row in rows:
         purposes = None if row.purposes is None else tuple(sorted(purpose_numbers(row.purposes)))
         change = VersionChange(
-            row.what, purposes, row.reason, row.successor, row.changed_at, position(row)
+            row.what,
+            purposes,
+            row.reason,
+            row.successor,
+            row.changed_at,
+            position(row),
+            row.image,
         )
         found.setdefault(row.version, []).append(change)
     return found

@@ -4,18 +4,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, select, tuple_
+from sqlalchemy import ColumnElement, Row, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from aggregator.queries.entries import GrantEntry, Sight, Span, VersionEntry, Viewers
+from aggregator.queries.looks import looks_of_day
 from aggregator.queries.pages import Page, checked_limit, page_of, read_cursor, write_cursor
 from aggregator.queries.rows import grant_entry, table_of, versions
-from aggregator.tables import DAY, DatasetVersionRow, GrantRow, MembershipChangeRow
+from aggregator.tables import (
+    DAY,
+    DatasetVersionRow,
+    ErasureRow,
+    GrantRow,
+    MembershipChangeRow,
+)
 from chain.errors import InvalidInputError
 from chain.types import Role
 
 _Changes: TypeAlias = Iterable[tuple[int, bool]]  # from a time on something holds or does not
 _Members: TypeAlias = Mapping[str, Sequence[Row[Any]]]
+_Erased: TypeAlias = Mapping[tuple[str, bytes], int]  # hospital and image: when
 _FOREVER = 1 << 63
 
 
@@ -59,12 +67,13 @@ def viewers(
     *,
     cursor: str | None = None,
     limit: int = 50,
+    looks_cursor: str | None = None,
 ) -> Viewers:
-    """Tell who could see an image on a day.
+    """Tell who could see an image on a day, and who did.
 
-    A grant could be used while it was not revoked and not expired, both parties were active and
-    the version was usable for its purpose. What changed in the course of a second counts for all
-    of it.
+    A grant could be used while it was not revoked and not expired, both parties were active, the
+    version was usable for its purpose and the image was not erased. What changed in the course of
+    a second counts for all of it.
 
     Args:
         session: Of the index.
@@ -72,7 +81,8 @@ def viewers(
         image: The image's commitment; None for any image of the version.
         day: In UTC.
         cursor: Of the page before, None for the first one.
-        limit: How many grants a page may look at, 1 to 200.
+        limit: How many grants a page may look at, 1 to 200, and how many looks it may hold.
+        looks_cursor: Of the page of looks before, None for the first one.
 
     Raises:
         InvalidInputError: If the index has no such version, or cursor or limit are malformed.
@@ -95,10 +105,12 @@ def viewers(
     entries = _newest(session, which, cursor, limit)
     shown = entries[:limit]
     members = _membership(session, shown)
-    sights = (Sight(one, _live(one, found[0], members, whole_day)) for one in shown)
+    erased = _erased(session, shown)
+    sights = (Sight(one, _live(one, found[0], members, erased, whole_day)) for one in shown)
     following = write_cursor(*_place(shown[-1])) if len(entries) > limit else None
     could = Page(tuple(sight for sight in sights if sight.live), following)
-    return Viewers(found[0], image, whole_day, could, None)
+    looks = looks_of_day(session, found[0], image, whole_day, cursor=looks_cursor, limit=limit)
+    return Viewers(found[0], image, whole_day, could, looks)
 
 
 def _newest(
@@ -129,13 +141,24 @@ def _membership(session: Session, found: Sequence[GrantEntry]) -> dict[str, list
     return members
 
 
+def _erased(session: Session, found: Sequence[GrantEntry]) -> dict[tuple[str, bytes], int]:
+    """Find when images were erased by the hospitals that granted a look at them."""
+    row = ErasureRow
+    images = sorted({one.image for one in found if one.image is not None})
+    when = select(row.hospital, row.image, func.min(row.erased_at)).where(row.image.in_(images))
+    rows = session.execute(when.group_by(row.hospital, row.image)) if images else ()
+    return {(hospital, image): erased_at for hospital, image, erased_at in rows}
+
+
 def _live(
-    grant: GrantEntry, version: VersionEntry, members: _Members, day: Span
+    grant: GrantEntry, version: VersionEntry, members: _Members, erased: _Erased, day: Span
 ) -> tuple[Span, ...]:
     """Tell when on a day a grant was live."""
     if grant.hospital != version.hospital:
         return ()  # the contract takes such a grant, and no look ever passes it
-    ends = (day.until, grant.expiry, day.until if grant.revoked_at is None else grant.revoked_at)
+    ends = [day.until, grant.expiry, day.until if grant.revoked_at is None else grant.revoked_at]
+    if grant.image is not None:
+        ends.append(erased.get((grant.hospital, grant.image), day.until))
     spans = [Span(max(day.since, grant.granted_at), min(ends))]
     for changes in (
         _active(members.get(grant.hospital, ()), Role.HOSPITAL),

@@ -112,6 +112,9 @@ ENDS: dict[str, Change] = {
     "superseded": lambda ledger: ledger.log(
         "VersionSuperseded", version=VERSION, successor=digest("next")
     ),
+    "image erased": lambda ledger: ledger.log(
+        "ImageErased", version=OTHER, image=IMAGE, hospital="hospital"
+    ),
     "purpose taken back": lambda ledger: ledger.log(
         "PurposesChanged", version=VERSION, purposes=1 << 42
     ),
@@ -138,6 +141,12 @@ def test_a_grant_by_another_than_the_owner_shows_nothing(
     assert live(engine, ledger) == []
 
 
+def test_what_another_hospital_erased_ends_no_grant(engine: Engine, ledger: ListedLedger) -> None:
+    grant(ledger, 1, IMAGE)
+    ledger.log("ImageErased", version=OTHER, image=IMAGE, hospital="another")
+    assert live(engine, ledger) != []
+
+
 def test_a_suspension_leaves_the_time_before_and_after(
     engine: Engine, ledger: ListedLedger
 ) -> None:
@@ -160,10 +169,6 @@ def test_a_grant_on_the_whole_version_shows_every_image(
         for image in (IMAGE, OTHER, None)
     }
     assert numbers == {IMAGE: [3, 1], OTHER: [3, 2], None: [3, 2, 1]}
-
-
-def test_who_did_look_is_not_on_the_chain(engine: Engine, ledger: ListedLedger) -> None:
-    assert asked(engine, ledger).looks is None
 
 
 def test_viewers_and_grants_come_in_pages(engine: Engine, ledger: ListedLedger) -> None:

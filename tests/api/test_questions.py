@@ -130,7 +130,8 @@ def test_who_could_see_an_image_on_a_day(asked: Asked) -> None:
     (sight,) = told["could"]["entries"]
     assert sight["grant"]["researcher"] == asked.federation.address("researcher")
     assert sight["live"][0]["since"] <= sight["live"][0]["until"]
-    assert told["looks"] is None
+    assert told["looks"]["found"]["entries"] == []
+    assert (told["looks"]["log"]["batches"], told["looks"]["log"]["missing"]) == (0, 0)
     assert asked(f"{path}?day=2001-01-01").json()["could"]["entries"] == []
     image = to_hex(digest("some image"))
     assert asked(f"{path}?day={day}&image={image}").json()["image"] == image

@@ -136,10 +136,11 @@ def test_who_could_see_an_image_on_a_day(asked: Asked) -> None:
     told = asked("viewers", version, "--day", str(today))
     (sight,) = told["could"]["entries"]
     assert sight["grant"]["researcher"] == asked.federation.address("researcher")
-    assert told["looks"] is None
-    assert "Who did look is in the hospital's access log" in asked.text(
-        "viewers", version, "--day", str(today)
-    )
+    hospital = asked.federation.address("hospital-1")
+    nothing = {"hospital": hospital, "batches": 0, "missing": 0, "anchored_at": None}
+    assert told["looks"] == {"log": nothing, "found": {"entries": [], "cursor": None}}
+    human = asked.text("viewers", version, "--day", str(today))
+    assert f"{hospital} has anchored no access log yet: who looked is not known" in human
     assert asked("viewers", version, "--day", "2001-01-01")["could"]["entries"] == []
 
 
