@@ -5,7 +5,7 @@ the logs that hospitals handed over. Each is read from where the page before end
 its own, and they are merged by time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeAlias
 
 from sqlalchemy import Row, select, tuple_
@@ -61,6 +61,7 @@ def image_history(
     *,
     now: int,
     log_of: str | None = None,
+    kinds: Collection[str] | None = None,
     cursor: str | None = None,
     limit: int = 50,
 ) -> ImageHistory:
@@ -71,6 +72,7 @@ def image_history(
         image: Its commitment.
         now: Unix time that requests' deadlines are held against.
         log_of: Looks only from this hospital's log.
+        kinds: Only what is one of these (`TimelineEntry.what`).
         cursor: Of the page before, None for the first one.
         limit: How many entries a page may hold, 1 to 200.
 
@@ -85,11 +87,11 @@ def image_history(
         raise InvalidInputError(f"the index has no image 0x{image.hex()}")
     found: _Found = {}
     for entry in known:
-        found |= _changes(entry, after)
-        if log_of in (None, entry.hospital):
+        found |= _changes(entry, kinds, after)
+        if log_of in (None, entry.hospital) and (kinds is None or "LOOKED" in kinds):
             found |= _looks(session, image, entry, after, size)
     for subject in (image, *owners):
-        found |= _events(session, subject, after, size)
+        found |= _events(session, subject, kinds, after, size)
     keys = sorted(found)[:size]
     shown = keys[:limit]
     things = _Things(session, (found[key] for key in shown), later(session, now))
@@ -181,19 +183,23 @@ def _rows(session: Session, row_type: Any, key: Any, named: set[bytes]) -> Itera
     return session.execute(select(table_of(row_type)).where(key.in_(sorted(named)))).all()
 
 
-def _changes(version: VersionEntry, after: _Key) -> _Found:
+def _changes(version: VersionEntry, kinds: Collection[str] | None, after: _Key) -> _Found:
     """Return what happened to a version, but for erasures, which are of one image each."""
     found: _Found = {}
     for change in version.changes:
+        if change.what == "ERASED" or (kinds is not None and change.what not in kinds):
+            continue
         place = change.position
         key = (change.changed_at, _EVENT, place.block, place.log_index, "")
-        if key > after and change.what != "ERASED":
+        if key > after:
             whose = (version.version, version.hospital, None)
             found[key] = TimelineEntry(change.what, change.changed_at, place, *whose, change=change)
     return found
 
 
-def _events(session: Session, subject: bytes, after: _Key, size: int) -> _Found:
+def _events(
+    session: Session, subject: bytes, kinds: Collection[str] | None, after: _Key, size: int
+) -> _Found:
     at, kind, block, log_index, _ = after
     row = TimelineRow
     if kind == _EVENT:
@@ -201,6 +207,8 @@ def _events(session: Session, subject: bytes, after: _Key, size: int) -> _Found:
     else:
         is_later = row.at > at if kind == _LOOK else row.at >= at
     statement = select(table_of(row)).where(row.subject == subject, is_later)
+    if kinds is not None:
+        statement = statement.where(row.what.in_(sorted(kinds)))
     statement = statement.order_by(row.at, row.block, row.log_index).limit(size)
     return {
         (one.at, _EVENT, one.block, one.log_index, ""): one for one in session.execute(statement)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, Select, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, not_, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from aggregator.queries.entries import (
@@ -96,6 +96,7 @@ def requests(
     hospital: str | None = None,
     taker: str | None = None,
     state: RequestState | None = None,
+    lapsed: bool | None = None,
     party: str | None = None,
     cursor: str | None = None,
     limit: int = 50,
@@ -109,6 +110,7 @@ def requests(
         hospital: Only of this hospital, by its EIP-55 address.
         taker: Only those that this hospital took.
         state: Only those that stand there.
+        lapsed: Only those that are past the deadline of their state, or only those that are not.
         party: Only those that this hospital made, took or is asked by.
         cursor: Of the page before, None for the first one.
         limit: How many requests a page may hold, 1 to 200.
@@ -124,13 +126,19 @@ def requests(
         (row.state, None if state is None else state.value),
     )
     which = [column == value for column, value in wanted if value is not None]
+    at = later(session, now)
+    if lapsed is not None:
+        is_past = or_(
+            and_(row.state == RequestState.OPEN.value, row.take_by < at),
+            and_(row.state == RequestState.TAKEN.value, row.fulfil_by < at),
+        )
+        which.append(is_past if lapsed else not_(is_past))
     ways: list[_Which] = [()]
     if party is not None:
         is_open_to_any = [row.state == RequestState.OPEN.value, row.reader.is_(None)]
         ways = [[row.hospital == party], [row.reader == party], [row.taker == party]]
         ways.append(is_open_to_any)
     rows = _newest(session, row, which, ways, cursor, limit)
-    at = later(session, now)
     return page_of([request_entry(one, at) for one in rows], limit, _place)
 
 

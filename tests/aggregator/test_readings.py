@@ -174,6 +174,15 @@ def test_pages_of_a_history_are_the_whole_of_it(session: Session, limit: int) ->
     assert tuple(found) == history(session).timeline.entries
 
 
+def test_a_history_can_be_of_some_kinds_only(session: Session) -> None:
+    kinds = {"READ", "SECOND_OPINION", "WITHDRAWN"}
+    told = [one.what for one in history(session, kinds=kinds).timeline.entries]
+    assert told == ["READ", "SECOND_OPINION", "WITHDRAWN"]
+    page = history(session, kinds=kinds, limit=1).timeline
+    following = history(session, kinds=kinds, limit=1, cursor=page.cursor).timeline
+    assert [one.what for one in following.entries] == ["SECOND_OPINION"]
+
+
 def test_each_entry_tells_who_did_it_in_whose_name(session: Session) -> None:
     told = {one.what: one for one in history(session).timeline.entries}
     who = {what: (one.hospital, one.actor) for what, one in told.items()}
@@ -291,6 +300,9 @@ def test_a_request_lapses_by_the_deadline_of_its_state(
     take(ledger, "request")
     assert states(engine, ledger, NOON + 200) == [(RequestState.TAKEN, False, READER)]
     assert states(engine, ledger, NOON + 201) == [(RequestState.TAKEN, True, READER)]
+    assert states(engine, ledger, NOON + 201, lapsed=False) == []
+    assert states(engine, ledger, NOON + 201, lapsed=True) == states(engine, ledger, NOON + 201)
+    assert states(engine, ledger, NOON + 200, lapsed=True) == []
     # The contract goes by the chain's time, which may be ahead of this machine's.
     ledger.now = NOON + 300
     ledger.log("ClinicianAppointed", hospital=OWNER, clinician="c", until=1)
