@@ -13,7 +13,7 @@ from chain.keyring import Keyring
 from chain.keystore import Identity
 from chain.ledger import Ledger
 from chain.look_receipts import LookReceipt, write_receipt
-from chain.types import Role
+from chain.types import AnchoredBatch, Role
 from chain.wire import from_hex, to_json_dict
 from cli.command import command
 from cli.connect import writer
@@ -28,7 +28,7 @@ _MOST = 1000  # looks that are listed
 
 looks = typer.Typer(
     no_args_is_help=True,
-    help="The log of who looked at what: list it, anchor it, prove entries of it.",
+    help="The log of who looked at what: list it, anchor it, prove entries, hand it over.",
 )
 
 
@@ -51,12 +51,26 @@ def gateway(
             show_default=False,
         ),
     ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whose pages may use it from a browser, https://viewer.example.org; repeat for "
+            "more. None but its own, else.",
+            show_default=False,
+        ),
+    ] = None,
     batch: Annotated[
         int, typer.Option(help="Anchor as soon as so many looks wait.", min=1, max=65536)
     ] = 1024,
     age: Annotated[
         int, typer.Option(help="Anchor as soon as one waits for so many seconds.", min=0)
     ] = 3600,
+    hand_over: Annotated[
+        bool,
+        typer.Option(
+            help="Hand anchored looks to the federation's server, where auditors can ask."
+        ),
+    ] = False,
 ) -> None:
     """Show permitted images to researchers by DICOMweb, and log each look before it.
 
@@ -70,10 +84,12 @@ def gateway(
     from api.server import PromptProtocol
     from node.gateway.app import Gateway, build_app
     from node.gateway.catalogue import Catalogue
+    from node.gateway.origins import read_origin
     from node.gateway.sessions import Place, Sessions
     from node.look_anchors import Pace, check_against_ledger
     from node.look_log import LookWriter
 
+    origins = frozenset(map(read_origin, origin or ()))
     federation.needs("image_access")
     ledger = writer(federation, keyring, identity)
     hospital = identity.address
@@ -87,6 +103,8 @@ def gateway(
             "expected DICOM images that are registered, found none: give what `hospital ingest` "
             "wrote and `hospital register` registered"
         )
+    if hand_over:
+        federation.needs("api_url")
     looks_at = LookWriter(_log(ledger, keyring, hospital), identity.account)
     uri = (url or f"http://{host}:{port}").rstrip("/")
     try:
@@ -100,6 +118,10 @@ def gateway(
                 uri,
                 Pace(batch, age),
                 poll_seconds=min(15.0, max(1.0, age / 4)),
+                origins=origins,
+                hand_over=(lambda: _hand_over(federation, identity, ledger, looks_at.log))
+                if hand_over
+                else None,
             )
         )
         screen.say(f"{shown} images at {uri}/dicomweb; Ctrl-C ends it")
@@ -180,6 +202,35 @@ def anchor(*, federation: Federation, keyring: Keyring, identity: Identity, scre
     )
 
 
+@looks.command(name="hand-over")
+@command
+def hand_over_looks(
+    *, federation: Federation, keyring: Keyring, identity: Identity, screen: Screen
+) -> None:
+    """Hand anchored looks to the federation's server, which then tells auditors who saw an image.
+
+    The server checks each batch against its root on the chain. What it has is not sent again, so
+    the command can be repeated. Looks that are not anchored yet stay here: `looks anchor` first.
+
+    Example: fedwitness hospital looks hand-over --key keys/st-mary.json
+    """
+    federation.needs("image_access")
+    federation.needs("api_url")
+    ledger = writer(federation, keyring, identity)
+    log = _reading(ledger, keyring, identity.address)
+    done = _hand_over(federation, identity, ledger, log)
+    _, entries = ledger.anchored(identity.address)
+    screen.show(
+        {
+            "handed_over": [
+                {"batch": one.batch, "first": one.first, "entries": one.entries} for one in done
+            ],
+            "anchored": entries,
+            "logged": len(log),
+        }
+    )
+
+
 @looks.command(name="prove")
 @command
 def prove_look(
@@ -205,6 +256,16 @@ def prove_look(
     write_receipt(out, found)
     batch = None if found.anchor is None else found.anchor.batch
     screen.show({"proof": str(out), "number": number, "batch": batch})
+
+
+def _hand_over(
+    federation: Federation, identity: Identity, ledger: Ledger, log: "LookLog"
+) -> tuple[AnchoredBatch, ...]:
+    from node.client import RestClient
+    from node.look_handover import hand_over_anchored
+
+    with RestClient(federation.api_url, identity, ledger.chain_id, ledger.address) as client:
+        return hand_over_anchored(log, ledger, client)
 
 
 def _log(ledger: Ledger, keyring: Keyring, hospital: str) -> "LookLog":

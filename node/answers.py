@@ -4,6 +4,7 @@ Success is in the forms of `chain.wire`, a refusal is a problem of RFC 9457. Not
 believed here: `node.client` and `node.hospital` hold it against the ledger.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ MAX_ANSWER = 1 << 20  # bytes of JSON
 ANSWER_SECONDS = 60.0  # for a whole answer in JSON
 LONGEST_WAIT = 30.0  # seconds that a server's Retry-After can make a client wait
 
+_CURSOR = re.compile(r"[A-Za-z0-9_.~=-]{1,512}")
 _PASSING = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
@@ -75,6 +77,19 @@ class UpdateStatus:
     quorum: int
 
 
+@dataclass(frozen=True, slots=True)
+class BatchesWanted:
+    """The batches of a hospital's looks that a server has not, of those that it knows of.
+
+    Attributes:
+        batches: Their numbers.
+        block: The last block that the server knows.
+    """
+
+    batches: frozenset[int]
+    block: int
+
+
 class PassingError(ServerError):
     """A refusal that may be over soon; ``wait`` is 0 where the server says nothing of it."""
 
@@ -123,7 +138,8 @@ def expect_success(response: httpx.Response) -> None:
 
 def may_pass(response: httpx.Response) -> bool:
     """Tell whether a refusal may be over soon."""
-    return response.status_code in _PASSING
+    is_in_the_way = response.status_code == HTTPStatus.CONFLICT
+    return response.status_code in _PASSING or (is_in_the_way and "Retry-After" in response.headers)
 
 
 def read_offset(response: httpx.Response, size: int) -> int:
@@ -187,6 +203,21 @@ def update_status_of(answer: Mapping[str, Any]) -> UpdateStatus:
         attestations=_integer(stand, "attestations"),
         quorum=_integer(stand, "quorum"),
     )
+
+
+def wanted_page_of(answer: Mapping[str, Any]) -> tuple[BatchesWanted, str | None]:
+    """Read a page of the batches that the server has not, and the cursor of the next.
+
+    Raises:
+        InvalidInputError: If it has another form.
+    """
+    entries, cursor = answer.get("entries"), answer.get("cursor")
+    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+        raise InvalidInputError("expected a list of batches in the server's answer")
+    if cursor is not None and (not isinstance(cursor, str) or _CURSOR.fullmatch(cursor) is None):
+        raise InvalidInputError("expected a cursor in the server's answer")
+    batches = frozenset(_integer(one, "batch") for one in entries)
+    return BatchesWanted(batches, _integer(_object(answer, "as_of"), "number")), cursor
 
 
 def text_of(members: Mapping[str, Any], name: str) -> str:

@@ -16,6 +16,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 from eth_account.messages import encode_defunct
@@ -34,6 +35,7 @@ from chain.types import UpdateRecord
 from chain.wire import to_json_dict
 from node.answers import (
     LONGEST_WAIT,
+    BatchesWanted,
     OpenRound,
     PassingError,
     UpdateStatus,
@@ -46,6 +48,7 @@ from node.answers import (
     text_of,
     update_status_of,
     upload_status_of,
+    wanted_page_of,
 )
 
 T = TypeVar("T")
@@ -56,6 +59,8 @@ SEGMENT = 1 << 26  # bytes sent in one request, so that a session outlives it
 PIECE = 1 << 20  # bytes read from disk at a time
 STATEMENT = "Sign in to FedWitness."
 
+_LINES = "application/jsonl"
+_MOST_PAGES = 1000
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _NONCE = range(8, 65)  # characters
 
@@ -247,6 +252,39 @@ class RestClient:
             raise
         return update_status_of(answer)
 
+    def batches_wanted(self) -> BatchesWanted:
+        """Ask which anchored batches of this hospital's looks the server has not.
+
+        Raises:
+            ServerError: If the server refuses, or cannot be reached.
+            InvalidInputError: If its answer has another form.
+        """
+        batches: frozenset[int] = frozenset()
+        block: int | None = None
+        cursor: str | None = None
+        for _ in range(_MOST_PAGES):
+            query = {"handed": "false", "limit": "200"} | ({"cursor": cursor} if cursor else {})
+            answer = self._json("GET", f"/v1/looks/batches?{urlencode(query)}")
+            page, cursor = wanted_page_of(answer)
+            batches |= page.batches
+            # Of the first page: what is anchored while the others are read is found the next time.
+            block = page.block if block is None else block
+            if cursor is None:
+                return BatchesWanted(batches, block)
+        raise ServerError(f"expected a list of at most {_MOST_PAGES} pages, found more")
+
+    def hand_over(self, batch: int, looks: bytes) -> None:
+        """Hand the looks of an anchored batch over; what is there already stays as it is.
+
+        Args:
+            batch: Its number.
+            looks: A line each (`node.look_handover.to_lines`).
+
+        Raises:
+            ServerError: If the server refuses, or cannot be reached.
+        """
+        self._json("POST", f"/v1/looks?batch={batch}", content=looks, media=_LINES)
+
     def _sign_in_message(self, asked: Mapping[str, Any]) -> str:
         """Write the message of EIP-4361, for this server and this chain and no other."""
         domain, uri, nonce = (text_of(asked, name) for name in ("domain", "uri", "nonce"))
@@ -330,11 +368,19 @@ class RestClient:
             return read_offset(response, size)
 
     def _json(
-        self, method: str, address: str, *, body: object = None, signed_in: bool = True
+        self,
+        method: str,
+        address: str,
+        *,
+        body: object = None,
+        content: bytes | None = None,
+        media: str = "application/json",
+        signed_in: bool = True,
     ) -> dict[str, Any]:
+        content = json.dumps(body).encode() if body is not None else content
+
         def once() -> dict[str, Any]:
-            content = None if body is None else json.dumps(body).encode()
-            headers = {} if body is None else {"Content-Type": "application/json"}
+            headers = {} if content is None else {"Content-Type": media}
             with self._asking(
                 method, address, content=content, headers=headers, signed_in=signed_in
             ) as response:

@@ -63,7 +63,7 @@ def check_against_ledger(log: LookLog, ledger: LookLedger) -> None:
             f"{len(log)}: put the log back from a copy, and show nothing until then"
         )
     for batch in ledger.anchored_batches(log.hospital)[-1:]:
-        _batch(log, batch)
+        read_batch(log, batch)
 
 
 def anchor_waiting(
@@ -127,7 +127,7 @@ def prove(log: LookLog, ledger: LookLedger, number: int) -> LookReceipt:
         raise InvalidInputError(f"expected a look from 0 to {len(log) - 1}, found {number}")
     for batch in ledger.anchored_batches(log.hospital):
         if batch.first <= number < batch.first + batch.entries:
-            receipts = _batch(log, batch)
+            receipts = read_batch(log, batch)
             place = number - batch.first
             shown = prove_look([one.look for one in receipts], place, batch.batch)
             anchor = LookAnchor(batch.batch, batch.root, batch.first, batch.entries, shown.proof)
@@ -135,7 +135,12 @@ def prove(log: LookLog, ledger: LookLedger, number: int) -> LookReceipt:
     return log.read(number, 1)[0]
 
 
-def _batch(log: LookLog, batch: AnchoredBatch) -> Sequence[LookReceipt]:
+def read_batch(log: LookLog, batch: AnchoredBatch) -> Sequence[LookReceipt]:
+    """Read the looks of an anchored batch.
+
+    Raises:
+        LookLogError: If they are not those that were anchored.
+    """
     receipts = log.read(batch.first, batch.entries)
     if looks_root([one.look for one in receipts]) != batch.root:
         raise LookLogError(

@@ -13,8 +13,8 @@ import re
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -27,12 +27,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chain.errors import FedWitnessError, InvalidInputError, LedgerError
 from chain.ledger import Ledger
 from chain.look_receipts import LookReceipt, to_header, to_json
-from node.gateway import retrieval
+from node.gateway import accepting, retrieval
+from node.gateway.accepting import EXPLICIT, PLAIN_JSON, Form, Offer, acceptable
 from node.gateway.catalogue import Catalogue, FileChangedError, Instance, parse_instance
 from node.gateway.catalogue import read_verified as read_file
+from node.gateway.encoding import compress_frame, compress_instance
+from node.gateway.origins import admitting
 from node.gateway.permits import Permit, permit
-from node.gateway.retrieval import DICOM, JPEG, JSON, OCTETS, PNG, SYNTAX
-from node.gateway.search import QueryError, read_query, search
+from node.gateway.search import Query, QueryError, read_query, search
 from node.gateway.sessions import MAX_BODY, Sessions, SignInError
 from node.look_anchors import Pace, anchor_waiting, prove
 from node.look_log import LookLogError, LookWriter
@@ -50,7 +52,8 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
-_Read = Callable[[Instance], bytes]
+_ASKED = ("Accept", "Authorization", "Content-Type", PURPOSE)
+_SHOWN = (RECEIPT, LOOKS, "Warning", "WWW-Authenticate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Gateway:
         uri: The gateway's URL, as those who use it call it.
         pace: When looks are anchored.
         poll_seconds: How often that is looked at.
+        origins: Whose pages may use the gateway from a browser, besides its own.
+        hand_over: Hands what is anchored to the federation's server; None to keep it here.
     """
 
     ledger: Ledger
@@ -74,6 +79,8 @@ class Gateway:
     uri: str
     pace: Pace = field(default_factory=Pace)
     poll_seconds: float = 15.0
+    origins: frozenset[str] = frozenset()
+    hand_over: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +97,15 @@ def build_app(gateway: Gateway) -> ASGIApp:
     stop = threading.Event()
 
     def keep_anchoring() -> None:
+        is_due = gateway.hand_over is not None  # an earlier run may have left something
         while not stop.wait(gateway.poll_seconds):
             try:
-                anchor_waiting(gateway.writer.log, gateway.ledger, gateway.pace)
+                done = anchor_waiting(gateway.writer.log, gateway.ledger, gateway.pace)
             except (FedWitnessError, OSError) as error:
                 log.warning("the log is not anchored now, and will be later: %s", error)
+                continue
+            if gateway.hand_over is not None and (done or is_due):
+                is_due = not _handed_over(gateway.hand_over)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -112,7 +123,16 @@ def build_app(gateway: Gateway) -> ASGIApp:
         exception_handlers={HTTPException: _refused, Exception: _incident},
     )
     app.router.redirect_slashes = False
-    return _with_headers(app)
+    return _with_headers(admitting(app, gateway.origins, headers=_ASKED, shown=_SHOWN))
+
+
+def _handed_over(hand_over: Callable[[], object]) -> bool:
+    try:
+        hand_over()
+    except (FedWitnessError, OSError) as error:
+        log.warning("anchored looks are not handed over now, and will be later: %s", error)
+        return False
+    return True
 
 
 def _routes(gateway: Gateway) -> list[Route]:
@@ -135,6 +155,10 @@ def _routes(gateway: Gateway) -> list[Route]:
         frame: _frames,
         f"{frame}/rendered": _rendered,
         f"{uid}/rendered": _rendered,
+        f"{study}/thumbnail": _thumbnail,
+        f"{series}/thumbnail": _thumbnail,
+        f"{uid}/thumbnail": _thumbnail,
+        f"{frame}/thumbnail": _thumbnail,
         f"{uid}/bulkdata/{{tag}}": _bulk_data,
         "/looks/{number}": _receipt,
     }
@@ -223,13 +247,33 @@ def _some(asked: _Asked) -> _Asked:
     return asked
 
 
-def _chosen(request: Request, kinds: tuple[str, ...], *, single: bool) -> tuple[str, bool]:
+def _forms(request: Request, offers: Sequence[Offer], *, single: bool) -> tuple[Form, ...]:
     # Asked for by query where headers cannot be set (PS3.18, section 8.3.3.1).
     accept = request.query_params.get("accept") or request.headers.get("accept", "")
-    found = retrieval.chosen(accept, kinds, single=single)
-    if found is None:
-        raise HTTPException(406, f"There is {' or '.join(kinds)}, in {SYNTAX}.")
+    found = acceptable(accept, offers, single=single)
+    if not found:
+        kinds = ", ".join(f"{media} {syntax}".strip() for media, syntax in offers)
+        raise HTTPException(406, f"There is: {kinds}.")
     return found
+
+
+def _settled(forms: Sequence[Form], found: Sequence[Instance]) -> Form:
+    """Choose the first form that every instance can be in."""
+    for form in forms:
+        if form.syntax in {"", EXPLICIT} or all(one.is_compressible for one in found):
+            return form
+    raise HTTPException(406, f"This can be had in {EXPLICIT} only.")
+
+
+@contextmanager
+def _refusing(told: str) -> Iterator[None]:
+    """Answer that an image cannot be had in a form, where its pixels do not fit it."""
+    try:
+        yield
+    except FileChangedError:
+        raise
+    except InvalidInputError:
+        raise HTTPException(406, told) from None
 
 
 # The answers
@@ -238,91 +282,142 @@ def _chosen(request: Request, kinds: tuple[str, ...], *, single: bool) -> tuple[
 def _searching(level: str) -> Callable[[Gateway, Request], Response]:
     def answer(gateway: Gateway, request: Request) -> Response:
         _researcher(gateway, request)
+        form = _forms(request, accepting.METADATA, single=True)[0]
         try:
             query = read_query(level, request.query_params.multi_items())
         except QueryError as error:
             raise HTTPException(400, str(error)) from None
         asked = _asked(gateway, request)
-        page, is_more = search(query, asked.found, gateway.uri + _ROOT)
-        headers = {"Warning": '299 FedWitness "There are more results"'} if is_more else {}
+        service = gateway.uri + _ROOT
+        page, more = search(query, asked.found, service)
+        answer = Response(json.dumps(page), media_type=form.media)
         if not page:
-            return Response(status_code=204, headers=headers)
-        return Response(json.dumps(page), headers=headers, media_type=JSON)
+            answer = Response(status_code=204)
+        for warning in _warnings(query, more):
+            answer.headers.append("Warning", f"299 {service}: {warning}")
+        return answer
 
     return answer
 
 
+def _warnings(query: Query, more: int) -> Iterator[str]:
+    """Yield what PS3.18, sections 8.3.4.2 and 8.3.4.4, has a server say."""
+    if query.is_fuzzy:
+        yield (
+            "The fuzzymatching parameter is not supported. Only literal matching has been "
+            "performed."
+        )
+    if more:
+        yield f"There are {more} additional results that can be requested"
+
+
 def _instances(gateway: Gateway, request: Request) -> Response:
-    is_one = "uid" in request.path_params
-    kind, in_parts = _chosen(request, (DICOM,), single=is_one)
+    forms = _forms(request, accepting.INSTANCES, single="uid" in request.path_params)
     asked = _some(_asked(gateway, request))
-    first = read_file(asked.found[0])
+    form = _settled(forms, asked.found)
+    with _refusing(f"This can be had in {EXPLICIT} only."):
+        first = _file(asked.found[0], form)
     receipts = _shown(gateway, asked)
     headers = _receipt_headers(receipts)
-    if not in_parts:
-        return Response(first, headers=headers, media_type=kind)
+    if not form.in_parts:
+        return Response(first, headers=headers | {"Content-Type": form.content_type()})
     boundary = secrets.token_hex(16)
 
     def body() -> Iterator[bytes]:
         for one, receipt in zip(asked.found, receipts, strict=True):
-            raw = first if one is asked.found[0] else read_file(one)
+            raw = first if one is asked.found[0] else _file(one, form)
             told = {"Content-Location": _url(gateway, one), RECEIPT: to_header(receipt)}
-            yield _part_head(boundary, f"{kind}; transfer-syntax={SYNTAX}", told)
+            yield _part_head(boundary, form.content_type(), told)
             yield raw
         yield _end(boundary)
 
-    return StreamingResponse(body(), headers=headers | _multipart(kind, boundary))
+    return StreamingResponse(body(), headers=headers | _multipart(form, boundary))
+
+
+def _file(instance: Instance, form: Form) -> bytes:
+    raw = read_file(instance)
+    return raw if form.syntax == EXPLICIT else compress_instance(parse_instance(raw), form.syntax)
 
 
 def _metadata(gateway: Gateway, request: Request) -> Response:
-    accept = request.headers.get("accept", "")
-    if retrieval.chosen(accept, (JSON, "application/json"), single=True) is None:
-        raise HTTPException(406, f"There is {JSON}.")
+    form = _forms(request, accepting.METADATA, single=True)[0]
     asked = _some(_asked(gateway, request))
     told = [
         retrieval.metadata(parse_instance(read_file(one)), _url(gateway, one))
         for one in asked.found
     ]
     body = json.dumps(told)
-    return Response(body, headers=_receipt_headers(_shown(gateway, asked)), media_type=JSON)
+    return Response(body, headers=_receipt_headers(_shown(gateway, asked)), media_type=form.media)
 
 
 def _frames(gateway: Gateway, request: Request) -> Response:
-    kind, in_parts = _chosen(request, (OCTETS,), single="," not in request.path_params["frames"])
+    is_one = "," not in request.path_params["frames"]
+    forms = _forms(request, accepting.FRAMES, single=is_one)
     asked = _some(_asked(gateway, request))
     instance = asked.found[0]
     numbers = _numbers(request, instance)
+    form = _settled(forms, asked.found)
     dataset = parse_instance(read_file(instance))
     frames = [retrieval.frame_bytes(dataset, one, instance.frames) for one in numbers]
-    return _bytes(kind, frames, _shown(gateway, asked), in_parts=in_parts)
+    if form.syntax != EXPLICIT:
+        with _refusing(f"This can be had in {EXPLICIT} only."):
+            frames = [compress_frame(dataset, one, form.syntax) for one in frames]
+    return _bytes(form, frames, _shown(gateway, asked))
 
 
 def _bulk_data(gateway: Gateway, request: Request) -> Response:
-    kind, in_parts = _chosen(request, (OCTETS,), single=True)
+    form = _forms(request, accepting.BULK_DATA, single=True)[0]
     asked = _some(_asked(gateway, request))
     dataset = parse_instance(read_file(asked.found[0]))
     value = retrieval.bulk_data(dataset, request.path_params["tag"])
     if value is None:
         raise _nothing()
-    return _bytes(kind, [value], _shown(gateway, asked), in_parts=in_parts)
+    return _bytes(form, [value], _shown(gateway, asked))
 
 
 def _rendered(gateway: Gateway, request: Request) -> Response:
-    kind, in_parts = _chosen(request, (JPEG, PNG), single=True)
-    try:
-        how = retrieval.read_rendering(kind, request.query_params)
-    except InvalidInputError as error:
-        raise HTTPException(400, str(error)) from None
+    form = _forms(request, accepting.PICTURES, single=True)[0]
+    how = _rendering(request, form)
     asked = _some(_asked(gateway, request))
     instance = asked.found[0]
     numbers = _numbers(request, instance) if "frames" in request.path_params else (1,)
-    dataset = parse_instance(read_file(instance))
+    return _drawn(gateway, asked, numbers, form, how)
+
+
+def _thumbnail(gateway: Gateway, request: Request) -> Response:
+    """Answer with one small picture: of a study or series, the one in the middle."""
+    form = _forms(request, accepting.PICTURES, single=True)[0]
+    how = _rendering(request, form)
+    asked = _asked(gateway, request)
+    if not asked.found:
+        raise _nothing()
+    instance = asked.found[len(asked.found) // 2]
+    numbers: tuple[int, ...] = (1 + instance.frames // 2,)
+    if "frames" in request.path_params:
+        numbers = _numbers(request, instance)[:1]
+    how = replace(how, viewport=how.viewport or retrieval.THUMBNAIL)
+    return _drawn(gateway, replace(asked, found=[instance]), numbers, form, how)
+
+
+def _rendering(request: Request, form: Form) -> retrieval.Rendering:
     try:
+        return retrieval.read_rendering(form.media, request.query_params)
+    except InvalidInputError as error:
+        raise HTTPException(400, str(error)) from None
+
+
+def _drawn(
+    gateway: Gateway,
+    asked: _Asked,
+    numbers: Sequence[int],
+    form: Form,
+    how: retrieval.Rendering,
+) -> Response:
+    dataset = parse_instance(read_file(asked.found[0]))
+    with _refusing("This image cannot be drawn."):
         pictures = [retrieval.render(dataset, one, how) for one in numbers]
-    except InvalidInputError:
-        raise HTTPException(406, "This image cannot be drawn.") from None
-    in_parts = in_parts or len(pictures) > 1
-    return _bytes(kind, pictures, _shown(gateway, asked), in_parts=in_parts)
+    form = replace(form, in_parts=form.in_parts or len(pictures) > 1)
+    return _bytes(form, pictures, _shown(gateway, asked))
 
 
 def _receipt(gateway: Gateway, request: Request) -> Response:
@@ -334,7 +429,7 @@ def _receipt(gateway: Gateway, request: Request) -> Response:
     (found,) = looks.read(int(text), 1)
     if found.look.researcher != researcher:
         raise _nothing()
-    return Response(to_json(prove(looks, gateway.ledger, int(text))), media_type="application/json")
+    return Response(to_json(prove(looks, gateway.ledger, int(text))), media_type=PLAIN_JSON)
 
 
 def _numbers(request: Request, instance: Instance) -> tuple[int, ...]:
@@ -344,16 +439,14 @@ def _numbers(request: Request, instance: Instance) -> tuple[int, ...]:
     return found
 
 
-def _bytes(
-    kind: str, parts: Sequence[bytes], receipts: Sequence[LookReceipt], *, in_parts: bool
-) -> Response:
+def _bytes(form: Form, parts: Sequence[bytes], receipts: Sequence[LookReceipt]) -> Response:
     headers = _receipt_headers(receipts)
-    if not in_parts:
-        return Response(parts[0], headers=headers, media_type=kind)
+    if not form.in_parts:
+        return Response(parts[0], headers=headers | {"Content-Type": form.content_type()})
     boundary = secrets.token_hex(16)
-    told = f"{kind}; transfer-syntax={SYNTAX}" if kind == OCTETS else kind
-    body = b"".join(_part_head(boundary, told, {}) + part for part in parts) + _end(boundary)
-    return Response(body, headers=headers | _multipart(kind, boundary))
+    head = _part_head(boundary, form.content_type(), {})
+    body = b"".join(head + part for part in parts) + _end(boundary)
+    return Response(body, headers=headers | _multipart(form, boundary))
 
 
 def _receipt_headers(receipts: Sequence[LookReceipt]) -> dict[str, str]:
@@ -362,8 +455,8 @@ def _receipt_headers(receipts: Sequence[LookReceipt]) -> dict[str, str]:
     return headers | ({RECEIPT: to_header(receipts[0])} if first == last else {})
 
 
-def _multipart(kind: str, boundary: str) -> dict[str, str]:
-    return {"Content-Type": f'multipart/related; type="{kind}"; boundary={boundary}'}
+def _multipart(form: Form, boundary: str) -> dict[str, str]:
+    return {"Content-Type": f'multipart/related; type="{form.media}"; boundary={boundary}'}
 
 
 def _part_head(boundary: str, kind: str, headers: Mapping[str, str]) -> bytes:

@@ -1,7 +1,4 @@
-"""WADO-RS: an instance's bytes, headers, frames and pictures (DICOM PS3.18, section 8.3.5 on).
-
-Instances lie in Explicit VR Little Endian and go out so.
-"""
+"""WADO-RS: headers, bulk data, frames and pictures (DICOM PS3.18, sections 8.3.5 and 10.4)."""
 
 import io
 import re
@@ -17,17 +14,16 @@ from pydicom.pixels.utils import get_expected_length, pixel_array
 
 from chain.errors import InvalidInputError
 from node.dicom import quoting_nothing
+from node.gateway.accepting import PNG
 
-DICOM, OCTETS, JSON = "application/dicom", "application/octet-stream", "application/dicom+json"
-JPEG, PNG = "image/jpeg", "image/png"
-SYNTAX = "1.2.840.10008.1.2.1"
 MAX_FRAMES = 256  # in one request
 _BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _INLINE = 1024  # bytes of a value that stands in the metadata
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _NUMBER = r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
-_WINDOW = re.compile(rf"({_NUMBER}),({_NUMBER})(?:,linear)?", re.ASCII)
-_RANGE = re.compile(r'(?:[^,"]|"[^"]*")+')
+_WINDOW = re.compile(rf"({_NUMBER}),({_NUMBER})(?:,(linear|linear-exact|sigmoid))?", re.ASCII)
+_VIEWPORT = re.compile(r"([1-9][0-9]{0,3}),([1-9][0-9]{0,3})", re.ASCII)
+THUMBNAIL = (128, 128)  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,59 +32,37 @@ class Rendering:
 
     Attributes:
         kind: `JPEG` or `PNG`.
-        window: Center and width; None for the instance's own.
+        window: Center, width and function; None for the instance's own.
         quality: Of JPEG, 1 to 100.
+        viewport: The width and height that it is made as large as possible for; None for its own.
     """
 
     kind: str
-    window: tuple[float, float] | None = None
+    window: tuple[float, float, str] | None = None
     quality: int = 90
-
-
-def chosen(accept: str, kinds: tuple[str, ...], *, single: bool) -> tuple[str, bool] | None:
-    """Choose the form of an answer.
-
-    Args:
-        accept: The request's `Accept` header; empty takes anything.
-        kinds: Media types that there are, the preferred one first.
-        single: Whether an answer without multipart is possible, too.
-
-    Returns:
-        The media type, and whether it goes in multipart/related; None if nothing suits.
-    """
-    for one in _RANGE.findall(accept[:4096] or "*/*"):
-        media, parameters = _media(one)
-        syntax = parameters.get("transfer-syntax", "*")
-        if syntax not in {"*", SYNTAX}:
-            continue
-        if media in {"*/*", "multipart/*"}:
-            return kinds[0], media != "*/*" or not single
-        if media == "multipart/related":
-            wanted = parameters.get("type", kinds[0])
-            if wanted in kinds or wanted == "*/*":
-                return (wanted if wanted in kinds else kinds[0]), True
-        if single and media in kinds:
-            return media, False
-        if single and media == "image/*" and kinds[0].startswith("image/"):
-            return kinds[0], False
-    return None
+    viewport: tuple[int, int] | None = None
 
 
 def read_rendering(kind: str, parameters: Mapping[str, str]) -> Rendering:
-    """Read the parameters of a rendered picture.
+    """Read the parameters of a rendered picture (PS3.18, section 8.3.5.1).
 
     Raises:
         InvalidInputError: If one is unknown or malformed.
     """
-    window, quality = None, 90
+    window, quality, viewport = None, 90, None
     for name, value in parameters.items():
         if name == "window" and (found := _WINDOW.fullmatch(value)):
-            window = float(found[1]), float(found[2])
+            window = float(found[1]), float(found[2]), found[3] or "linear"
         elif name == "quality" and re.fullmatch("[1-9][0-9]?|100", value, re.ASCII):
             quality = int(value)
+        elif name == "viewport" and (found := _VIEWPORT.fullmatch(value)):
+            viewport = int(found[1]), int(found[2])
         elif name != "accept":
-            raise InvalidInputError("expected window=CENTER,WIDTH or quality=1 to 100")
-    return Rendering(kind, window, quality)
+            raise InvalidInputError(
+                "expected window=CENTER,WIDTH or window=CENTER,WIDTH,FUNCTION (linear, "
+                "linear-exact, sigmoid), quality=1 to 100, viewport=WIDTH,HEIGHT"
+            )
+    return Rendering(kind, window, quality, viewport)
 
 
 def read_frames(text: str, frames: int) -> tuple[int, ...] | None:
@@ -165,6 +139,10 @@ def render(dataset: Dataset, number: int, how: Rendering) -> bytes:
             pixels = _stretched(pixels.astype(np.float64))
         file = io.BytesIO()
         picture = Image.fromarray(pixels)
+        if how.viewport is not None:
+            share = min(how.viewport[0] / picture.width, how.viewport[1] / picture.height)
+            sides = [max(1, round(side * share)) for side in picture.size]
+            picture = picture.resize((sides[0], sides[1]))
         if how.kind == PNG:
             picture.save(file, "PNG")
         else:
@@ -173,18 +151,29 @@ def render(dataset: Dataset, number: int, how: Rendering) -> bytes:
 
 
 def _windowed(
-    dataset: Dataset, pixels: NDArray[Any], window: tuple[float, float] | None
+    dataset: Dataset, pixels: NDArray[Any], window: tuple[float, float, str] | None
 ) -> NDArray[np.uint8]:
     values = apply_modality_lut(pixels, dataset)
     if window is not None:
-        center, width = window
-        low = center - max(width, 1) / 2
-        shown = _between(values.astype(np.float64), low, low + max(width, 1))
+        shown = _through(values.astype(np.float64), *window)
     elif "WindowCenter" in dataset or "VOILUTSequence" in dataset:
         shown = _stretched(apply_voi_lut(values, dataset).astype(np.float64))
     else:
         shown = _stretched(values.astype(np.float64))
     return 255 - shown if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else shown
+
+
+def _through(
+    values: NDArray[np.float64], center: float, width: float, function: str
+) -> NDArray[np.uint8]:
+    """Look at values through a window (PS3.3, section C.11.2.1.2 and its subsections)."""
+    if function == "linear":
+        center, width = center - 0.5, max(width, 1) - 1
+    width = max(width, 1e-9)
+    if function == "sigmoid":
+        steep = np.clip(-4 * (values - center) / width, -700, 700)
+        return (255 / (1 + np.exp(steep))).round().astype(np.uint8)
+    return _between(values, center - width / 2, center + width / 2)
 
 
 def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -197,12 +186,3 @@ def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 def _between(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
     span = high - low or 1.0
     return (np.clip((values - low) / span, 0.0, 1.0) * 255).round().astype(np.uint8)
-
-
-def _media(text: str) -> tuple[str, dict[str, str]]:
-    media, *rest = text.split(";")
-    parameters = {}
-    for one in rest:
-        name, _, value = one.partition("=")
-        parameters[name.strip().lower()] = value.strip().strip('"')
-    return media.strip().lower(), parameters

@@ -33,12 +33,14 @@ class Query:
         matches: Tags, each with the value to match.
         limit: The most results.
         offset: How many results are passed over.
+        is_fuzzy: Whether names were to be matched by what they are like; they are not.
     """
 
     level: str
     matches: tuple[tuple[str, str], ...]
     limit: int
     offset: int
+    is_fuzzy: bool = False
 
 
 def read_query(level: str, parameters: Sequence[tuple[str, str]]) -> Query:
@@ -49,7 +51,7 @@ def read_query(level: str, parameters: Sequence[tuple[str, str]]) -> Query:
     """
     if len(parameters) > MAX_PARAMETERS:
         raise QueryError(f"expected at most {MAX_PARAMETERS} parameters")
-    limit, offset, matches = MAX_RESULTS, 0, []
+    limit, offset, is_fuzzy, matches = MAX_RESULTS, 0, False, []
     for name, value in parameters:
         if len(value) > MAX_VALUE:
             raise QueryError(f"expected values of at most {MAX_VALUE} characters")
@@ -58,17 +60,22 @@ def read_query(level: str, parameters: Sequence[tuple[str, str]]) -> Query:
                 limit = min(_number(name, value), MAX_RESULTS)
             case "offset":
                 offset = _number(name, value)
-            case "fuzzymatching" | "includefield":
-                # Everything that is kept is told anyway, and names are pseudonyms.
-                continue
+            case "fuzzymatching":
+                if value not in {"true", "false"}:
+                    raise QueryError(f"{name}: expected true or false")
+                is_fuzzy = value == "true"
+            case "includefield":
+                # Everything that is kept to search by is told anyway, and nothing else ever.
+                if value != "all" and not all(map(_is_attribute, value.split(","))):
+                    raise QueryError(f"{name}: expected attributes, or all")
             case _:
                 matches.append((_known(name), value))
-    return Query(level, tuple(matches), limit, offset)
+    return Query(level, tuple(matches), limit, offset, is_fuzzy)
 
 
 def search(
     query: Query, visible: Iterable[Instance], root: str
-) -> tuple[list[dict[str, Any]], bool]:
+) -> tuple[list[dict[str, Any]], int]:
     """Search.
 
     Args:
@@ -77,7 +84,7 @@ def search(
         root: URL of the service, which results begin their addresses with.
 
     Returns:
-        The page of results in DICOM JSON, and whether there are more behind it.
+        The page of results in DICOM JSON, and how many more there are behind it.
     """
     groups: dict[tuple[str, ...], list[Instance]] = {}
     for one in visible:
@@ -85,7 +92,7 @@ def search(
     results = (_result(query.level, found, root) for _, found in sorted(groups.items()))
     matching = [one for one in results if all(_matches(one, *match) for match in query.matches)]
     page = matching[query.offset : query.offset + query.limit]
-    return page, query.offset + len(page) < len(matching)
+    return page, max(0, len(matching) - query.offset - len(page))
 
 
 def _known(name: str) -> str:
@@ -94,6 +101,10 @@ def _known(name: str) -> str:
         return tag
     # Passing over a condition would find what was not asked for.
     raise QueryError("expected a parameter that this server matches; the guide lists them")
+
+
+def _is_attribute(name: str) -> bool:
+    return all(tag_of(part) for part in name.split("."))  # a path leads into sequences
 
 
 def _number(name: str, value: str) -> int:

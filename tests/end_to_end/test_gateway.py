@@ -19,6 +19,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.uid import generate_uid
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import HTTPError, RequestException
@@ -33,6 +34,11 @@ from tests.federation import Federation
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 120.0
+COMPRESSED = {
+    "1.2.840.10008.1.2.4.80": "image/jls",
+    "1.2.840.10008.1.2.4.90": "image/jp2",
+    "1.2.840.10008.1.2.5": "image/dicom-rle",
+}
 SOURCE = Path(pydicom.__file__).parent / "data" / "test_files" / "MR_small.dcm"
 
 
@@ -229,6 +235,22 @@ def test_an_unmodified_client_sees_what_is_permitted_and_nothing_else(
         assert Image.open(io.BytesIO(drawn)).size == (64, 64)
     assert len(gateway.log) == 7
 
+    # Retrieved compressed, as whoever is far away asks for it.
+    for syntax, media in COMPRESSED.items():
+        asked = (("application/dicom", syntax),)
+        compressed = client.retrieve_instance(*where, media_types=asked)
+        assert compressed.file_meta.TransferSyntaxUID == syntax
+        assert np.array_equal(compressed.pixel_array, expected.pixel_array)
+        (frame,) = client.retrieve_instance_frames(
+            *where, frame_numbers=[1], media_types=((media, syntax),)
+        )
+        assert frame == get_frame(compressed.PixelData, 0, number_of_frames=1)
+    with pytest.raises(HTTPError, match="406"):
+        client.retrieve_instance(
+            *where, media_types=(("application/dicom", "1.2.840.10008.1.2.4.50"),)
+        )
+    assert len(gateway.log) == 13
+
     # Refused: what may not be seen is like what is not there.
     session = gateway.session()
     for one in (*hidden, seen):
@@ -239,19 +261,19 @@ def test_an_unmodified_client_sees_what_is_permitted_and_nothing_else(
             assert refused[0] == 404
     with pytest.raises(HTTPError, match="404"):
         client.retrieve_instance(other_study.study, other_study.series, other_study.uid)
-    assert len(gateway.log) == 7
+    assert len(gateway.log) == 13
 
     # Every retrieval stands in the anchored log, with a proof that verifies.
     answer = session.get(f"{gateway.url}{seen}")
     receipt = receipt_of(answer)
     head = gateway.hospital.federation.reader.head()
-    assert (receipt.look.number, receipt.look.time) == (7, head.timestamp)
+    assert (receipt.look.number, receipt.look.time) == (13, head.timestamp)
     assert f"0x{receipt.look.grant.hex()}" == grant
     assert receipt.look.request == request_digest(receipt.salt, "GET", str(seen))
     code, told = gateway.hospital.run("hospital", "looks", "anchor")
-    assert (code, told["batches"]) == (0, [{"first": 0, "entries": 8}])
+    assert (code, told["batches"]) == (0, [{"first": 0, "entries": 14}])
     proofs = []
-    for number in range(8):
+    for number in range(14):
         proofs.append(str(tmp_path / f"{number}.json"))
         which = ("--number", str(number), "--out", proofs[-1])
         assert gateway.hospital.run("hospital", "looks", "prove", *which)[0] == 0
@@ -259,17 +281,17 @@ def test_an_unmodified_client_sees_what_is_permitted_and_nothing_else(
     shown = (*proofs, str(tmp_path / "receipt.json"))
     for mode in ((), ("--offline",)):
         code, told = run(gateway.hospital.federation, "looks", "verify", *shown, *mode)
-        assert (code, told["ok"], told["proven"], told["pending"]) == (0, True, 8, 0)
-    own = session.get(f"{gateway.url}/looks/7").json()
+        assert (code, told["ok"], told["proven"], told["pending"]) == (0, True, 14, 0)
+    own = session.get(f"{gateway.url}/looks/13").json()
     assert own["anchor"]["batch"] == 1
     code, told = gateway.hospital.run("hospital", "looks", "list", "--last", "3")
-    assert [one["number"] for one in told["looks"]] == [5, 6, 7]
+    assert [one["number"] for one in told["looks"]] == [11, 12, 13]
 
     # Refused at once after revocation.
     assert gateway.hospital.run("grants", "revoke", grant)[0] == 0
     assert plain(session.get(f"{gateway.url}{seen}")) == refused
     assert client.search_for_instances() == []
-    assert len(gateway.log) == 8
+    assert len(gateway.log) == 14
 
 
 def test_nobody_gets_in_who_is_not_signed_in_or_no_researcher_any_more(gateway: Gateway) -> None:

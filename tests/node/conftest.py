@@ -20,6 +20,7 @@ from node.hospital import Hospital
 from node.images import ImageSet
 from node.training import initial_model, schema_of
 from tests.node.fake_server import CHAIN_ID, LEDGER, URL, FakeServer
+from tests.node.gateway_room import Room, four_scans, opened, take_in
 
 TASK = "pneumonia-2d"
 RECIPIENT = X25519PrivateKey.from_private_bytes(b"\x05" * 32)
@@ -94,3 +95,16 @@ def hospital(tmp_path: Path, identity: Identity, client: RestClient) -> Hospital
     folder = tmp_path / "hospital"
     folder.mkdir()
     return Hospital(identity, folder, client, dataset, version=b"\x03" * 32)
+
+
+@pytest.fixture(scope="session")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Four scans in two studies, ingested; with the key."""
+    return take_in(tmp_path_factory.mktemp("gateway"), four_scans())
+
+
+@pytest.fixture
+def room(ingested: tuple[Path, Path], tmp_path: Path) -> Iterator[Room]:
+    """A gateway that shows them."""
+    with opened(*ingested, tmp_path) as found:
+        yield found

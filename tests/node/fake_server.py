@@ -14,9 +14,21 @@ import httpx
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
+from chain.canonical import canonical_json
 from chain.cid import Cid, blob_cid
+from chain.looks import looks_root
 from chain.signing import recover_update_signer, update_struct_hash
-from chain.types import LogPosition, Outcome, Phase, Reason, Round, UpdateRecord, Verdict
+from chain.types import (
+    AnchoredBatch,
+    LogPosition,
+    Look,
+    Outcome,
+    Phase,
+    Reason,
+    Round,
+    UpdateRecord,
+    Verdict,
+)
 from chain.wire import from_json_dict, to_hex, to_json_dict
 
 URL = "http://127.0.0.1:8000"
@@ -57,6 +69,9 @@ class FakeServer(httpx.BaseTransport):
         self.ledger = LEDGER
         self.domain = DOMAIN
         self.records_at_once = True
+        self.anchored: dict[int, AnchoredBatch] = {}
+        self.looks: dict[int, bytes] = {}
+        self.index_block = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.asked.append((request.method, request.url.path))
@@ -80,6 +95,10 @@ class FakeServer(httpx.BaseTransport):
                 return httpx.Response(200, content=self.models[cid])
             case "POST", ["v1", "uploads"]:
                 return self._announce(json.loads(request.read()))
+            case "GET", ["v1", "looks", "batches"]:
+                return self._batches(dict(request.url.params))
+            case "POST", ["v1", "looks"]:
+                return self._take_looks(request)
             case _, ["v1", "uploads", upload] if upload in self.uploads:
                 return self._upload(request, upload)
         return problem(404, "not-found")
@@ -174,6 +193,35 @@ class FakeServer(httpx.BaseTransport):
         status = 200 if name in self.uploads else 201
         self.uploads.setdefault(name, Upload(record, body["size"]))
         return httpx.Response(status, json=self._status(name))
+
+    def _batches(self, query: dict[str, str]) -> httpx.Response:
+        """List what is not handed over, of what the index knows, one in a page."""
+        assert query["handed"] == "false"
+        known = [one for one in self.anchored.values() if one.position.block <= self.index_block]
+        waiting = [one.batch for one in known if one.batch not in self.looks]
+        place = int(query.get("cursor", "0"))
+        page = [{"batch": one, "handed_at": None} for one in waiting[place : place + 1]]
+        cursor = str(place + 1) if place + 1 < len(waiting) else None
+        as_of = {"number": self.index_block, "hash": to_hex(b"\x11" * 32)}
+        return httpx.Response(200, json={"as_of": as_of, "entries": page, "cursor": cursor})
+
+    def _take_looks(self, request: httpx.Request) -> httpx.Response:
+        assert request.headers["Content-Type"] == "application/jsonl"
+        batch = self.anchored.get(int(request.url.params["batch"]))
+        if batch is None or batch.position.block > self.index_block:
+            self.index_block += 1  # the index catches up
+            answer = problem(409, "batch-not-anchored")
+            answer.headers["Retry-After"] = "2"
+            return answer
+        body = request.read()
+        lines = body.splitlines(keepends=True)
+        looks = [from_json_dict(Look, json.loads(line)) for line in lines]
+        assert lines == [canonical_json(to_json_dict(look)) + b"\n" for look in looks]
+        if looks_root(looks) != batch.root:
+            return problem(409, "other-looks")
+        is_new = batch.batch not in self.looks
+        self.looks[batch.batch] = body
+        return httpx.Response(201 if is_new else 200, json={"batch": batch.batch})
 
     def _upload(self, request: httpx.Request, name: str) -> httpx.Response:
         upload = self.uploads[name]
