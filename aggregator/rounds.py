@@ -14,6 +14,7 @@ from threading import Event
 from typing import TypeAlias
 
 from aggregator.admission import require_finite
+from aggregator.descent import Descent, require_unhindered
 from aggregator.pipeline import parse_pipeline
 from aggregator.progress import ProgressCallback, unheard
 from aggregator.replay import RoundResult, judge_and_aggregate
@@ -89,6 +90,7 @@ class RoundPlan:
         quorum: How many equal attestations make a round final.
         collecting_seconds: From opening to the deadline.
         witnesses: Who may attest, in any order.
+        despite: Data-set versions with whose withdrawal the federation has agreed to go on.
     """
 
     task: str
@@ -99,23 +101,41 @@ class RoundPlan:
     quorum: int
     collecting_seconds: int
     witnesses: tuple[str, ...]
+    despite: frozenset[bytes] = frozenset()
 
 
-def open_round(ledger: Ledger, blobs: BlobStore, plan: RoundPlan, genesis: Path | None) -> int:
+def open_round(
+    ledger: Ledger,
+    blobs: BlobStore,
+    plan: RoundPlan,
+    genesis: Path | None,
+    descent: Descent | None = None,
+) -> int:
     """Open a task's next round on its last final model, or on `genesis` where there is none.
+
+    What the base model descends from is read from the chain, which no index can hide.
+
+    Args:
+        ledger: Signs as the aggregator.
+        blobs: Where models lie.
+        plan: What the round is opened with.
+        genesis: The task's first model.
+        descent: What was read of the chain before, which saves reading it anew.
 
     Returns:
         The round's number.
 
     Raises:
         InvalidInputError: If the pipeline is malformed or needs more updates than the round is
-            content with, or there is neither a final model nor a genesis, or nothing to train.
+            content with, or there is neither a final model nor a genesis, or nothing to train; or
+            if the base model descends from data that were withdrawn, or do not permit the purpose.
         BlobUnavailableError: If the final model cannot be had.
         VerificationError: If the blob store hands over other bytes.
         ContractRevertedError: If the ledger refuses the terms, such as while a round is active.
     """
     _require_safe(plan)
     model, blob, schema = _base_model(ledger, blobs, plan.task, genesis)
+    _require_permitted(ledger, plan, model, Descent() if descent is None else descent)
     return ledger.open_round(
         RoundTerms(
             task=plan.task,
@@ -149,6 +169,14 @@ def _require_safe(plan: RoundPlan) -> None:
             f"{plan.min_updates}, but the round takes {plan.max_updates} at most: raise the "
             "greatest number of updates, or lower f"
         )
+
+
+def _require_permitted(ledger: Ledger, plan: RoundPlan, model: bytes, descent: Descent) -> None:
+    descent.read_on(ledger)
+    last = descent.last_final(plan.task)
+    made_in = descent.made_in(model) if last is None else last
+    if made_in is not None:
+        require_unhindered(descent, made_in, plan.purpose, plan.despite)
 
 
 def advance(
@@ -249,8 +277,10 @@ def run(
 
     Raises:
         ContractRevertedError: If the ledger refuses what the aggregator wants to do.
-        InvalidInputError: If the plan is malformed.
+        InvalidInputError: If the plan is malformed, or the task's last model descends from data
+            that were withdrawn or do not permit the purpose.
     """
+    descent = Descent()
     last: Step | None = None
     settled: Round | None = None
     current: int | None = None
@@ -284,7 +314,7 @@ def run(
             elif current is not None:
                 step, current = advanced(current), None
             elif len(ledger.task_rounds(plan.task)) < rounds:
-                current = open_round(ledger, blobs, plan, genesis)
+                current = open_round(ledger, blobs, plan, genesis, descent)
                 step = Step(current, Action.OPENED, f"open for {plan.collecting_seconds} seconds")
             else:
                 return

@@ -127,7 +127,9 @@ def _in_words(report: BundleReport, *, anchored: bool) -> str:
             f"    expected {escaped(one.expected)}",
             f"    found    {escaped(one.found)}",
         ]
-    lines += ["", *(f"note: {escaped(note)}" for note in report.notes)] if report.notes else []
+    notices = [one.message for one in report.audit.notices]
+    notes = [*(f"notice: {one}" for one in notices), *(f"note: {one}" for one in report.notes)]
+    lines += ["", *map(escaped, notes)] if notes else []
     well = "all is as it should be" if anchored else _UNANCHORED
     lines += ["", well if report.audit.ok else "there are findings"]
     return "\n".join(lines)

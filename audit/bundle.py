@@ -15,6 +15,7 @@ from aggregator.progress import ProgressCallback, unheard
 from audit.container import BLOB, KEYS, LEDGER, MAX_KEYS, BundleFile, BundleHeader, Mode, opened
 from audit.holdings import WITHOUT_BLOB, blobs_of, check_holdings
 from audit.logged import LoggedLedger
+from audit.notices import read_notices
 from audit.reading import read_evidence
 from audit.verify import (
     BLOBS,
@@ -26,6 +27,7 @@ from audit.verify import (
     REPLAY,
     AuditReport,
     Finding,
+    Notice,
     RoundEvidence,
     verify_task,
 )
@@ -267,7 +269,7 @@ class _Verification:
         if header.mode is Mode.FULL and rounds:
             self._check_blobs(ledger, rounds, keys)
         return BundleReport(
-            audit=AuditReport.of(self._findings, self._run),
+            audit=AuditReport.of(self._findings, self._run, self._notices(ledger, task, rounds)),
             header=header,
             signers=signers,
             witnesses=terms.witnesses if terms is not None else (),
@@ -278,6 +280,12 @@ class _Verification:
             is_opened=self._bundle.has(KEYS),
             notes=tuple(_notes(rounds, keys)) if REPLAY in self._run else (),
         )
+
+    def _notices(
+        self, ledger: LoggedLedger, task: str, rounds: Sequence[RoundEvidence]
+    ) -> tuple[Notice, ...]:
+        """Tell what became of the data by the head; what came later is not in the file."""
+        return read_notices(ledger, task) if rounds else ()
 
     def _find(self, step: int, subject: str, expected: object, found: object, message: str) -> None:
         self._findings.append(Finding(step, subject, str(expected), str(found), message))

@@ -12,6 +12,7 @@ from pathlib import Path
 from aggregator.progress import Progress, ProgressCallback, unheard
 from aggregator.replay import judge_and_aggregate
 from audit.holdings import Holdings
+from audit.notices import read_notices
 from audit.reading import read_evidence
 from audit.verify import (
     BLOBS,
@@ -61,7 +62,8 @@ def audit_task(
         lacks a blob, or whose envelopes are not for this key, is left out.
 
     Step (10), the index, is `audit.index.audit_index`. A fault in one round does not keep the
-    others from being audited. Nothing that an earlier audit fetched is used.
+    others from being audited. Nothing that an earlier audit fetched is used. What became of data
+    that models descend from is told as notices.
 
     Args:
         reader: The ledger.
@@ -85,7 +87,7 @@ def audit_task(
         reader, blobs, rounds, private_key, workdir=workdir, threads=threads, progress=progress
     )
     run = {*FROM_THE_LEDGER, BLOBS, MODELS, *([REPLAY] if complete else [])}
-    return AuditReport.of([*findings, *found], run)
+    return AuditReport.of([*findings, *found], run, read_notices(reader, task))
 
 
 def replay_rounds(

@@ -93,6 +93,33 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that is as it should be, and that the reader should know.
+
+    Attributes:
+        kind: What became of data that models descend from, a name of `aggregator.descent.FlagKind`.
+        task: Whose models.
+        first_round: The task's first final round whose model descends from them; all later ones do.
+        last_round: The last one so far.
+        version: The data-set version, in hex.
+        hospital: Whose it is.
+        block: Where the ledger says so.
+        time: Of that block, in Unix seconds.
+        message: What that means, in a sentence.
+    """
+
+    kind: str
+    task: str
+    first_round: int
+    last_round: int
+    version: str
+    hospital: str
+    block: int
+    time: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """A step of an audit; ``ok`` is None where it could not be run."""
 
@@ -103,19 +130,23 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What an audit came to: ``ok`` is true where nothing was found amiss."""
+    """What an audit came to: ``ok`` is true where nothing was found amiss, whatever the notices."""
 
     ok: bool
     steps: tuple[Step, ...]
     findings: tuple[Finding, ...]
+    notices: tuple[Notice, ...] = ()
 
     @classmethod
-    def of(cls, findings: Iterable[Finding], run: Iterable[int]) -> "AuditReport":
+    def of(
+        cls, findings: Iterable[Finding], run: Iterable[int], notices: Iterable[Notice] = ()
+    ) -> "AuditReport":
         """Sum up findings.
 
         Args:
             findings: All of them, in any order.
             run: The numbers of the steps that were run.
+            notices: What is no fault, in the order in which it is told.
         """
         ordered = tuple(sorted(findings, key=lambda finding: finding.step))
         failed = {finding.step for finding in ordered}
@@ -124,14 +155,15 @@ class AuditReport:
             Step(number, title, number not in failed if number in was_run else None)
             for number, title in TITLES.items()
         )
-        return cls(not ordered, steps, ordered)
+        return cls(not ordered, steps, ordered, tuple(notices))
 
     @classmethod
     def together(cls, reports: Iterable["AuditReport"]) -> "AuditReport":
         """Sum up several reports: a step counts as run where one of them ran it."""
         every = tuple(reports)
         run = {step.number for one in every for step in one.steps if step.ok is not None}
-        return cls.of((finding for one in every for finding in one.findings), run)
+        notices = [notice for one in every for notice in one.notices]
+        return cls.of((finding for one in every for finding in one.findings), run, notices)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON form."""

@@ -1,6 +1,7 @@
 """`fedwitness aggregator`: open and lead rounds, and serve the REST interface."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from chain.keyring import Keyring
 from chain.keystore import Identity
 from chain.ledger import Ledger, LedgerReader
 from chain.types import Purpose, Role
-from chain.wire import to_hex, to_json_dict
+from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
 from cli.connect import blobs, reader, writer
 from cli.pipelines import Params, PipelineFile, RuleName, declared
@@ -38,6 +39,16 @@ MaxUpdates = Annotated[int, typer.Option(help="This many records end the collect
 Quorum = Annotated[int, typer.Option(help="k: equal attestations that make a round final.")]
 Collecting = Annotated[int, typer.Option(help="Seconds from opening to the deadline.")]
 DataUse = Annotated[Purpose, typer.Option(help="What the data is used for (Data Use Ontology).")]
+Despite = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--despite-withdrawn",
+        metavar="VERSION",
+        help="A data-set version that the task's model descends from, and with whose withdrawal "
+        "the federation has agreed to go on; repeat for more.",
+        show_default=False,
+    ),
+]
 
 
 @app.command("model")
@@ -79,6 +90,7 @@ def open_one(
     quorum: Quorum = 2,
     collecting_seconds: Collecting = 3600,
     purpose: DataUse = Purpose.HEALTH_RESEARCH,
+    despite_withdrawn: Despite = None,
 ) -> None:
     """Open a task's next round; every active witness of the federation may attest it.
 
@@ -88,7 +100,7 @@ def open_one(
     steps = declared(rule, param, pipeline)
     ledger = writer(federation, keyring, identity)
     counts = (min_updates, max_updates, quorum, collecting_seconds)
-    plan = _plan(ledger, task, purpose, steps.to_json(), counts)
+    plan = _plan(ledger, task, purpose, steps.to_json(), counts, despite_withdrawn or ())
     with blobs(federation) as store:
         number = open_round(ledger, store, plan, model)
     screen.show(to_json_dict(ledger.round(number)))
@@ -140,6 +152,7 @@ def lead(
     quorum: Quorum = 2,
     collecting_seconds: Collecting = 3600,
     purpose: DataUse = Purpose.HEALTH_RESEARCH,
+    despite_withdrawn: Despite = None,
     poll_seconds: Annotated[float, typer.Option(help="Pause between two looks.")] = 2.0,
     threads: Annotated[int, typer.Option(help="Threads that aggregate.")] = 1,
 ) -> None:
@@ -153,7 +166,7 @@ def lead(
     steps = declared(rule, param, pipeline)
     ledger = writer(federation, keyring, identity)
     counts = (min_updates, max_updates, quorum, collecting_seconds)
-    plan = _plan(ledger, task, purpose, steps.to_json(), counts)
+    plan = _plan(ledger, task, purpose, steps.to_json(), counts, despite_withdrawn or ())
 
     def told(step: Step) -> None:
         screen.say(f"round {step.round}: {step.action.value}: {step.told}")
@@ -286,7 +299,13 @@ def _leads(ledger: Ledger, task: str) -> bool:
 
 
 def _plan(
-    ledger: LedgerReader, task: str, purpose: Purpose, rule: str, counts: tuple[int, int, int, int]
+    ledger: LedgerReader,
+    task: str,
+    purpose: Purpose,
+    rule: str,
+    counts: tuple[int, int, int, int],
+    despite: Sequence[str],
 ) -> RoundPlan:
     active = [one.address for one in ledger.participants(Role.WITNESS) if not one.suspended]
-    return RoundPlan(task, int(purpose), rule, *counts, witnesses=tuple(active))
+    versions = frozenset(from_hex(one, "--despite-withdrawn") for one in despite)
+    return RoundPlan(task, int(purpose), rule, *counts, witnesses=tuple(active), despite=versions)

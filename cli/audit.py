@@ -135,4 +135,7 @@ def _human(report: AuditReport) -> RenderableType:
         )
         for one in report.findings
     ]
-    return Group(table, *findings)
+    notices = [
+        Text.from_markup(f"[yellow]notice[/] {plain(one.message)}") for one in report.notices
+    ]
+    return Group(table, *findings, *notices)

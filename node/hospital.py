@@ -25,6 +25,7 @@ from chain.digests import content_digest, update_digest
 from chain.envelope import EnvelopeContext, seal
 from chain.errors import (
     DigestMismatchError,
+    FedWitnessError,
     InvalidInputError,
     PhaseError,
     ServerError,
@@ -34,7 +35,7 @@ from chain.files import pieces, replacing
 from chain.keystore import Identity
 from chain.schema import Schema
 from chain.signing import recover_update_signer, sign_update
-from chain.types import Phase, Round, UpdateRecord
+from chain.types import DatasetState, DatasetVersion, Phase, Round, UpdateRecord
 from chain.wire import from_hex, from_json_dict, to_hex, to_json_dict
 from node.answers import OpenRound, UpdateStatus, UploadStatus
 from node.client import RestClient
@@ -62,6 +63,13 @@ class RoundReader(Protocol):
 
     def recipients(self, round_number: int) -> tuple[bytes, ...]:
         """Return the keys that a round's envelopes are sealed to."""
+
+    def dataset_version(self, version: bytes) -> DatasetVersion:
+        """Return a data-set version as it stands now."""
+
+
+class UnusableDataError(FedWitnessError):
+    """The hospital's own data set may not be trained on any more, in whatever round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +141,7 @@ def take_part(
     Raises:
         PhaseError: If the round takes no updates any more.
         InvalidInputError: If the round does not suit the hospital's data.
+        UnusableDataError: If the data set was withdrawn or superseded; nothing is trained then.
         VerificationError: If the server tells what the ledger does not have, or sends other bytes.
         ServerError: If the server or the ledger refuses the update, or cannot be reached.
         OSError: If the disk is full.
@@ -146,6 +155,7 @@ def take_part(
     listener.on_step("training")
     update = folder / "update.safetensors"
     if not update.exists():
+        _check_usable(hospital, terms.purpose)
         data = hospital.dataset
         seed = training_seed(hospital, number)
         train(terms.task, base, data.images, data.labels, update, seed, on_epoch=listener.on_epoch)
@@ -161,6 +171,7 @@ def take_part(
     listener.on_step("sending")
     # A server that lost what it knew of the upload would now see a second record.
     if not _is_recorded(hospital, record):
+        _check_usable(hospital, terms.purpose)
         upload = hospital.client.upload(record, signature, envelope, listener.on_bytes)
         listener.on_step("recording")
         _wait_for_recording(hospital, upload, record, seconds, pause)
@@ -218,6 +229,7 @@ def follow(
         How many rounds the hospital took part in.
 
     Raises:
+        UnusableDataError: If the data set was withdrawn or superseded.
         VerificationError: If the server tells what the ledger does not have.
         ServerError: If the server refuses for another reason, or cannot be reached.
         OSError: If the disk is full.
@@ -323,6 +335,24 @@ def _check_suits(hospital: Hospital, found: Round) -> None:
         raise InvalidInputError(
             f"task {terms.task} learns from {sorted(task_named(terms.task).modalities)}, and data "
             f"set {data.name!r} is of modality {data.modality!r}"
+        )
+
+
+def _check_usable(hospital: Hospital, purpose: int) -> None:
+    """Refuse to train on data that were withdrawn since this hospital's process began."""
+    if hospital.reader is None:
+        return
+    version, name = hospital.reader.dataset_version(hospital.version), hospital.dataset.terms.name
+    if version.state is not DatasetState.ACTIVE:
+        raise UnusableDataError(
+            f"data set {name!r}, version {to_hex(hospital.version)}, is {version.state.name} on "
+            "the ledger: nothing is trained on it any more. Start again with the version that is "
+            "active, if there is one"
+        )
+    if purpose not in version.purposes:
+        raise InvalidInputError(
+            f"data set {name!r}, version {to_hex(hospital.version)}, does not permit "
+            f"DUO:{purpose:07d} any more (it permits {sorted(version.purposes)})"
         )
 
 

@@ -21,11 +21,12 @@ from chain.errors import (
 from chain.signing import recover_update_signer
 from chain.tensors import open_tensors, tensor_bytes
 from chain.tensors import schema_of as schema_of_tensors
-from chain.types import Phase, Round, RoundTerms
+from chain.types import DatasetState, DatasetVersion, Phase, Round, RoundTerms
 from node.hospital import (
     STEPS,
     Hospital,
     Listener,
+    UnusableDataError,
     follow,
     follow_verdict,
     take_part,
@@ -35,6 +36,19 @@ from node.training import code_digest, schema_of
 from tests.node.fake_server import CHAIN_ID, LEDGER, FakeServer
 
 RECIPIENT = b"\x05" * 32
+VERSION = DatasetVersion(
+    version=bytes(32),
+    dataset=bytes(32),
+    hospital="0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+    state=DatasetState.ACTIVE,
+    merkle_root=bytes(32),
+    images=6,
+    modality="DX",
+    purposes=frozenset({6}),
+    profile=1,
+    attestation=bytes(32),
+    previous=bytes(32),
+)
 
 
 class KilledError(BaseException):
@@ -46,12 +60,16 @@ class ChainView:
 
     def __init__(self, server: FakeServer) -> None:
         self.rounds, self.keys = dict(server.rounds), dict(server.recipients)
+        self.state, self.purposes = DatasetState.ACTIVE, frozenset({6})
 
     def round(self, number: int) -> Round:
         return self.rounds[number]
 
     def recipients(self, round_number: int) -> tuple[bytes, ...]:
         return self.keys[round_number]
+
+    def dataset_version(self, version: bytes) -> DatasetVersion:
+        return replace(VERSION, version=version, state=self.state, purposes=self.purposes)
 
 
 def folder_of(hospital: Hospital) -> Path:
@@ -327,6 +345,43 @@ def test_an_honest_server_passes_the_hospitals_own_check(
     hospital: Hospital, server: FakeServer
 ) -> None:
     take_part(replace(hospital, reader=ChainView(server)), 1)
+
+
+@pytest.mark.parametrize("state", [DatasetState.WITHDRAWN, DatasetState.SUPERSEDED])
+def test_nothing_is_trained_on_data_that_were_withdrawn_since(
+    hospital: Hospital, server: FakeServer, state: DatasetState
+) -> None:
+    view = ChainView(server)
+    view.state = state
+    watching = replace(hospital, reader=view)
+    with pytest.raises(UnusableDataError, match=f"{state.name} on the ledger"):
+        take_part(watching, 1)
+    assert "update.safetensors" not in files_of(hospital)
+    with pytest.raises(UnusableDataError):
+        follow(watching, "pneumonia-2d", until=lambda: False)
+
+
+def test_an_update_that_was_trained_before_the_withdrawal_is_not_sent(
+    hospital: Hospital, server: FakeServer
+) -> None:
+    view = ChainView(server)
+    watching = replace(hospital, reader=view)
+    with pytest.raises(KilledError):
+        take_part(watching, 1, kill_at("sending"))
+    view.state = DatasetState.WITHDRAWN
+    with pytest.raises(UnusableDataError):
+        take_part(watching, 1)
+    assert server.records == {}
+
+
+def test_nothing_is_trained_for_a_purpose_that_was_revoked_since(
+    hospital: Hospital, server: FakeServer
+) -> None:
+    view = ChainView(server)
+    view.purposes = frozenset({42})
+    with pytest.raises(InvalidInputError, match="does not permit DUO:0000006 any more"):
+        take_part(replace(hospital, reader=view), 1)
+    assert "update.safetensors" not in files_of(hospital)
 
 
 def test_a_swapped_base_model_is_refused(hospital: Hospital, server: FakeServer) -> None:
