@@ -24,6 +24,7 @@ from aggregator.tables import SCHEMA_VERSION
 from chain.errors import IndexDatabaseError, InvalidInputError, LedgerError
 from chain.ledger import LedgerReader
 from chain.signing import sign_head
+from tests.aggregator import data_room
 from tests.aggregator.postgresql import find_programs, running_server
 from tests.federation import HOSPITALS, WITNESSES, Federation, dataset_terms, digest
 
@@ -39,6 +40,7 @@ def live_through_everything(federation: Federation) -> None:
     """Make every kind of event that the contracts know, with some hostile values."""
     address, ledgers = federation.address, federation.ledgers
     steward = ledgers["steward"]
+    room = data_room.furnish(federation)
     first = federation.open_round()
     federation.finish(first)
     cosign(federation, first, "witness-1")
@@ -70,6 +72,7 @@ def live_through_everything(federation: Federation) -> None:
         dataset_terms("hospital-1", previous=version, merkle_root=digest("corrected"))
     )
     ledgers["hospital-1"].withdraw(corrected, "consent revoked")
+    data_room.erase(federation, room)
 
 
 def cosign(federation: Federation, number: int, witness: str) -> None:
@@ -120,6 +123,48 @@ def test_what_witnesses_signed_of_the_chain_is_in_a_rounds_history(
         for one in federation.reader.cosignatures(number)
     }
     assert [(one.rounds, one.attested, one.cosigned) for one in witnesses] == [(1, 1, 1)] * 2
+
+
+def test_readings_and_requests_are_those_of_the_chain(
+    federation: Federation, engine: Engine
+) -> None:
+    room = data_room.furnish(federation)
+    data_room.erase(federation, room)
+    update_index(engine, federation.reader)
+    chain = federation.reader.readings
+    now = federation.reader.head().timestamp
+    with reading(engine) as session:
+        found = queries.readings(session).entries[::-1]
+        asked = queries.requests(session, now=now).entries[::-1]
+        said = queries.reading_history(session, room.first).comparisons
+        (batch, other) = queries.look_batches(session, federation.address("hospital-1")).entries
+        (appointed,) = queries.clinicians(session, federation.address("hospital-1")).entries
+        (erased,) = queries.image_history(session, data_room.IMAGE, now=now).erasures
+    assert [(one.reading, one.author, one.position) for one in found] == [
+        (one.reading, one.author, one.position) for one in chain.readings()
+    ]
+    assert [(one.hospital, one.document, one.blob) for one in found] == [
+        (one.terms.hospital, one.terms.document, one.terms.blob) for one in chain.readings()
+    ]
+    assert [(one.corrects, one.corrected_by, one.request) for one in found] == [
+        (one.corrects, one.corrected_by, one.request) for one in chain.readings()
+    ]
+    assert found[-1].reason == "typing\\x00"
+    assert [(one.request, one.state, one.taker, one.reading) for one in asked] == [
+        (one.request, one.state, one.taker, one.reading) for one in chain.requests()
+    ]
+    assert [(one.take_by, one.fulfil_by, one.reader) for one in asked] == [
+        (one.terms.take_by, one.terms.fulfil_by, one.terms.reader) for one in chain.requests()
+    ]
+    assert [(one.own, one.other, one.agreement, one.position) for one in said] == [
+        (one.own, one.other, one.agreement, one.position) for one in chain.comparisons()
+    ]
+    anchored = federation.reader.anchored_batches()
+    assert [(one.root, one.first, one.position) for one in (batch, other)] == [
+        (one.root, one.first, one.position) for one in anchored
+    ]
+    assert appointed.until == chain.appointed_until(appointed.hospital, appointed.clinician)
+    assert erased.position.block == federation.reader.head().number
 
 
 def test_a_deleted_index_comes_back_equal(
