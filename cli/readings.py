@@ -303,17 +303,22 @@ def list_readings(
         ],
         "comparisons": [to_json_dict(one) for one in comparisons],
     }
-    rows = [_for_people(one) for line in lines for one in line.readings]
-    agreed = [
-        {
-            "own": to_hex(one.own),
-            "other": to_hex(one.other),
-            "agreement": one.agreement.name,
-            "at": time.strftime(_WHEN, time.gmtime(one.compared_at)),
-        }
-        for one in comparisons
-    ]
-    screen.show(data, as_lines({"image": data["image"], "readings": rows, "comparisons": agreed}))
+    shown = {
+        "image": data["image"],
+        "readings": _numbered([_for_people(one) for line in lines for one in line.readings]),
+        "comparisons": _numbered(
+            [
+                {
+                    "own": to_hex(one.own),
+                    "other": to_hex(one.other),
+                    "agreement": one.agreement.name.lower().replace("_", " "),
+                    "at": _when(one.compared_at),
+                }
+                for one in comparisons
+            ]
+        ),
+    }
+    screen.show(data, as_lines(shown))
 
 
 @app.command("open")
@@ -479,8 +484,7 @@ def requests(
     found = ledger.readings.requests(asking, wanted)
     now = ledger.next_timestamp()
     data = {"now": now, "requests": [_request_json(one, now) for one in found]}
-    rows = [_request_for_people(one, now) for one in found]
-    screen.show(data, as_lines({"requests": rows}))
+    screen.show(data, as_lines(_numbered([_request_for_people(one, now) for one in found])))
 
 
 @app.command()
@@ -779,17 +783,25 @@ def _is_overdue(one: ReadingRequest, now: int) -> bool:
 
 def _for_people(one: Reading) -> dict[str, object]:
     found = _reading_json(one)
-    names = ("reading", "author", "hospital", "corrects", "corrected_by", "reason", "opinion_on")
-    return {name: found[name] for name in names} | {"at": _when(one.recorded_at)}
+    names = ("reading", "author", "hospital", "opinion_on", "corrects", "reason", "corrected_by")
+    return {"at": _when(one.recorded_at)} | {name: found[name] for name in names}
 
 
 def _request_for_people(one: ReadingRequest, now: int) -> dict[str, object]:
     found = _request_json(one, now)
     state = one.state.name.lower() + (", overdue" if found["overdue"] else "")
-    names = ("request", "image", "hospital", "reader", "taker", "opinion_on")
+    names = ("request", "image", "hospital", "reader", "opinion_on", "taker", "reading")
     times = {"take by": _when(one.terms.take_by), "fulfil by": _when(one.terms.fulfil_by)}
-    asks = "yes" if found["question"] else "no"
+    asks = "sealed" if found["question"] else None
     return {"state": state} | {name: found[name] for name in names} | times | {"question": asks}
+
+
+def _numbered(rows: list[dict[str, object]]) -> dict[str, object]:
+    """Put rows below each other, for identifiers are too long for tables; leave out what is not."""
+    return {
+        str(number): {name: value for name, value in row.items() if value is not None}
+        for number, row in enumerate(rows, 1)
+    }
 
 
 def _when(seconds: int) -> str:
