@@ -213,8 +213,12 @@ def correct(
     preliminary: _Preliminary = False,
     instance: _Instance = None,
     ingest_key: _IngestKey = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="The committed data set that the image is in, to find --instance by."),
+    ] = None,
     proof: Annotated[
-        Path | None, typer.Option(help="What `hospital prove` wrote about the image.")
+        Path | None, typer.Option(help="What `hospital prove` wrote about another's image.")
     ] = None,
     looked_at: _LookedAt = False,
     to: _To = None,
@@ -228,12 +232,16 @@ def correct(
     …" --key keys/st-mary.json
     """
     from node.readings.desk import correct as correct_reading
-    from node.readings.subject import proven_digest
+    from node.readings.documents import refuse_in_public
+    from node.readings.subject import digest_in, proven_digest
 
     desk = _desk(federation, keyring, identity, None, to)
     found = desk.ledger.readings.reading(from_hex(reading, "reading"))
     digest = proven_digest(desk.ledger, proof, found.terms.image)
+    if dataset is not None:
+        digest = digest_in(dataset, found.terms.image)
     subject = _subject(instance, digest, ingest_key, keyring, screen)
+    refuse_in_public(reason, subject)
     words = _Words(impression, findings, clinician, organization, preliminary)
     written = _document(document, words, form, subject, looked_at=looked_at)
     said = correct_reading(desk, found.reading, written, reason)

@@ -128,6 +128,20 @@ def refuse_identity(finds: Finds, *, looked_at: bool) -> None:
         )
 
 
+def refuse_in_public(text: str, subject: Subject) -> None:
+    """Refuse a text for the ledger that tells who the patient is.
+
+    Raises:
+        InvalidInputError: If it does; there is no way past this, for nothing is erased there.
+    """
+    kinds = subject.leaks_in(text)
+    if kinds:
+        raise InvalidInputError(
+            f"the reason may tell who the patient is ({', '.join(kinds)}), and everybody can read "
+            "it for ever: say it without"
+        )
+
+
 def words_of(raw: bytes) -> str:
     """Return what a document that was checked says, for people to read."""
     return (dicom_report.words_of if form_of(raw) is Form.DICOM else fhir_report.words_of)(raw)

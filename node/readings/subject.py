@@ -100,6 +100,20 @@ def find_image(ledger: Versions, hospital: str, dataset: Path, number: int) -> I
     )
 
 
+def digest_in(dataset: Path, image: bytes) -> bytes:
+    """Return the digest of an image's pixels from the data set that it was committed in.
+
+    Raises:
+        InvalidInputError: If the data set does not have it, or has erased it.
+    """
+    committed = load_dataset(dataset)
+    if image not in committed.commitments:
+        raise InvalidInputError(
+            f"{dataset}: expected the data set that the image {to_hex(image)} is in, found another"
+        )
+    return prove_image(committed, committed.commitments.index(image)).image_digest
+
+
 def proven_digest(ledger: Versions, proof: Path | None, image: bytes) -> bytes | None:
     """Return the digest of an image's pixels, if its hospital proved it.
 
@@ -142,7 +156,7 @@ def subject_of(where: Path, digest: bytes | None, key: Path | None) -> Subject:
     if digest is None:
         raise InvalidInputError(
             f"{where}: expected the image's own DICOM file, found a folder; a folder is searched "
-            "by the image's digest, which --dataset or --proof tells"
+            "by the image's digest, which --dataset tells"
         )
     for line in _instances(where):
         if line["images"][0].get("digest") == digest.hex():

@@ -103,6 +103,25 @@ def test_a_reading_that_names_the_patient_is_not_recorded(owner: Clinic, tmp_pat
     assert "4711" not in told["error"]["message"]
 
 
+def test_a_correction_and_its_reason_are_held_against_the_image_and_its_patient(
+    owner: Clinic, data: Ingested
+) -> None:
+    reading = owner.record(0, *NORMAL)
+    held = ("--dataset", owner.dataset, "--instance", str(data.out), "--ingest-key", str(data.key))
+    words = ("--impression", "A lesion.", "--form", "dicom")
+    named = ("--reason", "this was Lovelace's", "--looked-at")
+    code, told = owner.readings("correct", reading, *held, *words, *named)
+    assert code == 2
+    assert "everybody can read it" in told["error"]["message"]
+    code, told = owner.readings("correct", reading, *held, *words, "--reason", "seen on review")
+    assert code == 0, told
+    (line,) = owner.board("list", "--image", "0", "--dataset", owner.dataset)["lines"]
+    assert [one["reason"] for one in line["readings"]] == [None, "seen on review"]
+    # The folder is not searched without the data set, which tells the image's digest.
+    code, told = owner.readings("correct", told["correction"], *held[2:], *words, *named[:2])
+    assert "--dataset" in told["error"]["message"]
+
+
 def test_either_a_document_or_words_are_wanted(owner: Clinic, tmp_path: Path) -> None:
     for words in ((), (*NORMAL, "--document", str(tmp_path / "report.json"))):
         code, told = owner.readings("record", *owner.image(0), *words)
@@ -210,8 +229,8 @@ def test_people_are_shown_each_with_its_identifier_in_one_piece(owner: Clinic) -
     code, told = owner.readings("ask", *owner.image(0), "--opinion-on", reading)
     assert code == 0, told
     deployment = owner.party.federation.deployment
-    where = ("--ledger", deployment.ledger, "--image-access", deployment.image_access)
-    where += ("--rpc", owner.party.federation.rpc_url)
+    contracts = ("--ledger", deployment.ledger, "--image-access", deployment.image_access)
+    where = (*contracts, "--rpc", owner.party.federation.rpc_url)
     for words, shown in (
         (("list", "--image", "0", "--dataset", owner.dataset), reading),
         (("requests",), told["request"]),
