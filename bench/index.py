@@ -34,13 +34,17 @@ from aggregator.queries.pages import write_cursor
 from aggregator.tables import (
     DatasetVersionRow,
     GrantRow,
+    ImageVersionRow,
     ParticipantRoleRow,
+    ReadingRequestRow,
+    ReadingRow,
     RecordDatasetRow,
     RoundRow,
     TaskRow,
 )
-from bench.ledger_events import GeneratedLedger
+from bench.ledger_events import BEGINNING, GeneratedLedger
 from bench.results import Row, keep
+from chain.readings import RequestState
 from chain.types import Outcome, Phase, Reason, Role
 from tests.aggregator.postgresql import find_programs, running_server
 
@@ -68,6 +72,10 @@ class Subjects:
     versions: Sequence[bytes]
     oldest: bytes  # the version with the most descendants
     looked: Sequence[tuple[bytes, bytes | None, int]]  # version, image, when granted
+    images: Sequence[bytes]
+    busiest: bytes  # the image to which most happened
+    readings: Sequence[bytes]
+    now: int  # when the newest request was made
     blocks: int  # how many there are
 
 
@@ -167,6 +175,15 @@ def drawn(session: Session, draw: random.Random) -> Subjects:
             (version, image, granted_at)
             for version, image, granted_at in draw.sample(grants, min(len(grants), SUBJECTS))
         ],
+        images=some(ImageVersionRow.image),
+        busiest=session.execute(
+            select(ReadingRow.image)
+            .group_by(ReadingRow.image)
+            .order_by(func.count().desc())
+            .limit(1)
+        ).scalar_one(),
+        readings=some(ReadingRow.reading),
+        now=session.scalar(select(func.max(ReadingRequestRow.asked_at))) or 0,
         blocks=session.scalar(select(func.max(GrantRow.block))) or 0,
     )
 
@@ -244,6 +261,41 @@ def questions(of: Subjects, draw: random.Random) -> dict[str, Callable[[], Quest
         cursor = write_cursor(draw.randrange(of.blocks), 0)
         return lambda s: queries.grants(s, cursor=cursor, **by)
 
+    def image_history() -> Question:
+        image = some(of.images)
+        return lambda s: queries.image_history(s, image, now=of.now)
+
+    def image_history_busiest() -> Question:
+        at = draw.randrange(BEGINNING, of.now)
+        cursor = write_cursor(at, 0, 1, 1, "")
+        return lambda s: queries.image_history(s, of.busiest, now=of.now, cursor=cursor)
+
+    def reading_history() -> Question:
+        reading = some(of.readings)
+        return lambda s: queries.reading_history(s, reading)
+
+    def readings() -> Question:
+        by: dict[str, Any] = some(
+            ({"hospital": some(of.hospitals)}, {"party": some(of.hospitals)}, {"image": of.busiest})
+        )
+        cursor = write_cursor(draw.randrange(of.blocks), 0)
+        return lambda s: queries.readings(s, cursor=cursor, **by)
+
+    def reading_requests() -> Question:
+        by: dict[str, Any] = some(
+            (
+                {"hospital": some(of.hospitals)},
+                {"party": some(of.hospitals)},
+                {"state": some([*RequestState][1:])},
+            )
+        )
+        cursor = write_cursor(draw.randrange(of.blocks), 0)
+        return lambda s: queries.requests(s, now=of.now, cursor=cursor, **by)
+
+    def open_requests() -> Question:
+        hospital = some(of.hospitals)
+        return lambda s: queries.open_requests(s, hospital, now=of.now)
+
     def rounds() -> Question:
         phase = some((None, Phase.FINAL, Phase.ABORTED, Phase.OPEN))
         task = some((None, some(of.tasks)))
@@ -287,6 +339,12 @@ def questions(of: Subjects, draw: random.Random) -> dict[str, Callable[[], Quest
         descendants_oldest,
         viewers,
         grants,
+        image_history,
+        image_history_busiest,
+        reading_history,
+        readings,
+        reading_requests,
+        open_requests,
         rounds,
         verdicts,
         rejections,

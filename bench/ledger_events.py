@@ -2,7 +2,8 @@
 
 It stands for a federation of 300 hospitals over some years: 24 tasks, of which the oldest has a
 third of all rounds; 12 to 80 updates a round; rejections, clippings, disputes and abortions;
-data-set versions that are corrected or withdrawn; grants, most of them on a few versions.
+data-set versions that are corrected or withdrawn; grants, most of them on a few versions; images
+that are read, most often one of them, compared, asked about and erased; access logs.
 The orders are those that the contracts insist on; digests and signatures are random bytes.
 """
 
@@ -28,6 +29,7 @@ BEGINNING = 1_700_000_000  # Unix time
 RECORDS_A_BLOCK = 16
 POPULAR_VERSIONS = 3
 REVOKED_LATER = 10  # grants
+NOBODY = "0x" + "0" * 40
 
 _REJECTIONS = (
     Reason.NORM_OUT_OF_RANGE,
@@ -108,6 +110,9 @@ class _Federation:
     grants: int = 0
     versions: dict[str, list[_Version]] = field(default_factory=dict)
     tasks: list[_Task] = field(default_factory=list)
+    images: list[tuple[bytes, _Version]] = field(default_factory=list)
+    erased: set[bytes] = field(default_factory=set)
+    logs: dict[str, tuple[int, int]] = field(default_factory=dict)  # batches and entries
     parties: dict[Role, list[str]] = field(default_factory=dict)
 
     def history(self) -> Iterator[LedgerEvent]:
@@ -117,6 +122,10 @@ class _Federation:
             yield from self._round()
             for _ in range(self.draw.randrange(9)):
                 yield from self._grant()
+            for _ in range(self.draw.randrange(3)):
+                yield from self._readings()
+            if self._happens(0.5):
+                yield from self._anchoring()
             if self._happens(0.05):
                 yield from self._correction()
             if self._happens(0.01):
@@ -223,6 +232,79 @@ class _Federation:
             self._mine()  # an earlier one each time, so that none is revoked twice
             revoked = {"grantId": _grant_id(self.grants - REVOKED_LATER), "by": version.hospital}
             yield self._log("ImageAccess", "AccessRevoked", revoked)
+
+    def _readings(self) -> Iterator[LedgerEvent]:
+        """Let an image be read, a second opinion be asked, and perhaps be given."""
+        if not self.images or self._happens(0.4):
+            self.images.append((self._digest(), self._some_version()))
+        image, version = self.images[0] if self._happens(0.1) else self.draw.choice(self.images)
+        owner, reader = version.hospital, self.draw.choice(self.parties[Role.HOSPITAL])
+        first, request = self._digest(), self._digest()
+        yield self._recorded(image, version.version, owner, first)
+        if self._happens(0.2):
+            self._mine()
+            first, corrected = self._digest(), first
+            told = {"reading": corrected, "correction": first, "image": image, "hospital": owner}
+            told |= {"author": owner, "reason": "the other side", **self._document()}
+            yield self._log("Readings", "ReadingCorrected", told)
+        if self._happens(0.5) and reader != owner:
+            self._mine()
+            asked = {"request": request, "image": image, "hospital": owner}
+            asked |= {"version": version.version, "reader": self.draw.choice((reader, NOBODY))}
+            asked |= {"opinionOn": first, "takeBy": _time_of(self.block) + 86_400}
+            asked |= {"fulfilBy": asked["takeBy"] + 86_400, "question": self._digest()}
+            yield self._log("Readings", "ReadingRequested", asked)
+            if self._happens(0.8):
+                yield from self._fulfilment(image, version.version, reader, first, request)
+        if self._happens(0.02) and image not in self.erased:
+            self._mine()
+            self.erased.add(image)
+            erased = {"version": version.version, "image": image, "hospital": owner}
+            yield self._log("DatasetRegistry", "ImageErased", erased)
+
+    def _fulfilment(
+        self, image: bytes, version: bytes, reader: str, first: bytes, request: bytes
+    ) -> Iterator[LedgerEvent]:
+        self._mine()
+        taken = {"request": request, "hospital": reader, "author": reader}
+        yield self._log("Readings", "RequestTaken", taken)
+        if self._happens(0.1):
+            self._mine()
+            yield self._log("Readings", "RequestReleased", taken)
+            return
+        second = self._digest()
+        yield self._recorded(image, version, reader, second, first, request)
+        yield self._log("Readings", "RequestFulfilled", {"request": request, "reading": second})
+        self._mine()
+        said = {"own": second, "other": first, "image": image, "author": reader}
+        yield self._log("Readings", "ReadingsCompared", {**said, "agreement": 1})
+
+    def _recorded(
+        self,
+        image: bytes,
+        version: bytes,
+        hospital: str,
+        reading: bytes,
+        opinion_on: bytes = bytes(32),
+        request: bytes = bytes(32),
+    ) -> LedgerEvent:
+        self._mine()
+        told = {"reading": reading, "image": image, "hospital": hospital, "author": hospital}
+        told |= {"version": version, "opinionOn": opinion_on, "request": request}
+        return self._log("Readings", "ReadingRecorded", {**told, **self._document()})
+
+    def _document(self) -> dict[str, Any]:
+        return {"document": self._digest(), "blob": self._digest()}
+
+    def _anchoring(self) -> Iterator[LedgerEvent]:
+        self._mine()
+        hospital, entries = self.draw.choice(self.parties[Role.HOSPITAL]), self.draw.randrange(1, 9)
+        batches, first = self.logs.get(hospital, (0, 0))
+        self.logs[hospital] = (batches + 1, first + entries)
+        anchored = {"hospital": hospital, "batch": batches + 1, "root": self._digest()}
+        yield self._log(
+            "AccessLogs", "LogAnchored", {**anchored, "first": first, "entries": entries}
+        )
 
     def _round(self) -> Iterator[LedgerEvent]:
         task = self._some_task()

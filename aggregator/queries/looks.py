@@ -134,7 +134,8 @@ def versions_looked_at(session: Session, image: bytes) -> dict[bytes, str]:
     while version is not None:
         # From one version to the next, however many looks each has.
         which = (HandedLookRow.image == image, HandedLookRow.version > version)
-        version = session.scalar(select(func.min(HandedLookRow.version)).where(*which))
+        following = select(HandedLookRow.version).where(*which).order_by(HandedLookRow.version)
+        version = session.scalar(following.limit(1))
         if version is None:
             break
         one = anchored_looks().where(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select
@@ -16,6 +17,7 @@ from chain.errors import DigestMismatchError, InvalidInputError
 from chain.looks import looks_root
 from chain.types import Look
 from tests.aggregator.listed_ledger import DAY, NOON, ListedLedger, register
+from tests.aggregator.postgresql import find_programs, running_server
 from tests.federation import digest, identity
 
 HOSPITAL, STRANGER = identity("hospital-1").address, identity("hospital-2").address
@@ -215,6 +217,16 @@ def test_one_root_anchored_twice_answers_once(anchored: Engine, ledger: ListedLe
     assert seen(anchored).log == LookLog(HOSPITAL, 3, 2, NOON)
 
 
+def test_another_hospital_that_anchors_the_same_root_has_none_of_its_looks(
+    anchored: Engine, ledger: ListedLedger
+) -> None:
+    named = {"hospital": STRANGER, "batch": 1, "root": looks_root(looks_from(0, 3))}
+    ledger.log("LogAnchored", **named, first=0, entries=3)
+    update_index(anchored, ledger)
+    assert numbers(anchored) == [0, 1, 2]
+    assert batch_of(anchored, 1, STRANGER).handed_at is None
+
+
 def test_what_a_hospital_writes_of_anothers_image_into_its_own_log_counts_for_nothing(
     anchored: Engine, ledger: ListedLedger
 ) -> None:
@@ -262,6 +274,30 @@ def test_looks_stand_in_an_images_history_by_their_time(
     assert (look.actor, look.look.batch, look.look.number) == (RESEARCHER, 1, 0)
     assert [one.what for one in others.timeline.entries] == ["REGISTERED", "ERASED"]
     assert others.logs == ()
+
+
+def test_postgresql_keeps_and_tells_the_same(anchored: Engine, ledger: ListedLedger) -> None:
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed here (Debian: postgresql)")
+    with running_server(programs) as url:
+        other = open_index(url)
+        update_index(other, ledger)
+        hand_over(other, batch_of(other, 1), looks_from(0, 3))
+        _, is_new = hand_over(other, batch_of(other, 1), looks_from(0, 3))
+        assert not is_new
+        rebuild(other, ledger)
+        assert numbers(other) == numbers(anchored) == [0, 1, 2]
+        with reading(other) as one, reading(anchored) as two:
+            asked: dict[str, Any] = {"now": NOON, "limit": 3}
+            first = queries.image_history(one, IMAGE, **asked)
+            assert first == queries.image_history(two, IMAGE, **asked)
+            asked["cursor"] = first.timeline.cursor
+            (last,) = queries.image_history(one, IMAGE, **asked).timeline.entries
+            assert last.look is not None
+            assert last.look.number == 2
+            assert queries.looks(one, RESEARCHER) == queries.looks(two, RESEARCHER)
+        other.dispose()
 
 
 def test_batches_and_a_researchers_looks_come_in_pages(anchored: Engine) -> None:

@@ -92,6 +92,7 @@ def answers(engine: Engine) -> list[object]:
         made = queries.provenance(session, final.model, limit=30)
         (kept, *_) = made.ancestors.entries[0].kept
         version = kept.datasets[0]
+        read = queries.readings(session).entries[0]
         return [
             page,
             queries.verdicts(session, outcome=Outcome.REJECTED, limit=7, cursor=page.cursor),
@@ -103,6 +104,11 @@ def answers(engine: Engine) -> list[object]:
             queries.descendants(session, version.version, limit=9),
             queries.standings(session, final.task),
             queries.grants(session, limit=9),
+            queries.readings(session, limit=9),
+            queries.requests(session, now=0, limit=9),
+            queries.image_history(session, read.image, now=0, limit=9),
+            queries.reading_history(session, read.reading),
+            queries.open_requests(session, read.hospital, now=0, limit=9),
             queries.parties(session, limit=9),
             queries.names(session, {entry.hospital}),
             queries.oddities(session, limit=9),
