@@ -4,20 +4,21 @@ What brings torch or pydicom along is imported by the commands that need it: the
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chain.addresses import checked_address
 from chain.errors import InvalidInputError
 from chain.federation import Federation
 from chain.image_proofs import write_proof
 from chain.keyring import Keyring
 from chain.keystore import Identity, create_identity, read_password
-from chain.ledger import LedgerReader
+from chain.ledger import Ledger, LedgerReader
 from chain.secret_file import kept_secret
 from chain.types import DatasetState, Purpose, Role
 from chain.wire import from_hex, to_hex, to_json_dict
@@ -28,9 +29,18 @@ from cli.waiting import interruptible
 
 if TYPE_CHECKING:
     from node.dataset import CommittedDataset
+    from node.erasing import Output, Plan
     from node.hospital import Hospital, Listener
     from node.images import ImageSet
     from node.ingest import Choices, Ingested, Limits
+
+_LOOKS = 10_000  # read at once
+# What no command here reaches.
+_YOURS = (
+    "the files that were taken in (sources), and where they came from, such as the PACS",
+    "backups of any of it, and file systems that keep snapshots",
+    "copies at those who looked (seen_by): ask them to delete theirs",
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -270,23 +280,85 @@ def permit(
 @command
 def erase(
     *,
-    dataset: Annotated[
-        Path, typer.Argument(help="The committed data set, KEY.work/datasets/NAME.npz.")
-    ],
-    image: Annotated[int, typer.Option(help="The image's number, from 0.")],
+    federation: Federation,
+    keyring: Keyring,
+    identity: Identity,
     screen: Screen,
+    patient: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A patient's pseudonym, FW…, of whom every image goes; repeat for more.",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The id, in files.jsonl, of a file of which every image goes; repeat for more.",
+            show_default=False,
+        ),
+    ] = None,
+    image: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="The number, from 0, of an image of the active version; repeat for more.",
+            show_default=False,
+        ),
+    ] = None,
+    dataset: Dataset = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="What `hospital ingest` wrote, from which files and lines go too; repeat for "
+            "more. What `hospital register` ingested itself is found anyway.",
+            show_default=False,
+        ),
+    ] = None,
+    ingest_key: IngestKey = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete an image, its label and its salt; nobody can tell any more what was committed to.
+    """Erase images for good, as where a patient withdraws: here and on the ledger.
 
-    Proofs about the other images still verify. The file that it was read from, backups, and a data
-    set that was superseded are yours to delete from, too.
+    A version that rounds take is superseded by one without the images. The ledger shows from then
+    on that they were erased; salts, images, labels, de-identified files and their lines are
+    deleted, so that nobody can tell any more what the commitments were of. Proofs about other
+    images still verify. Models that were trained on them stay, and are flagged.
 
-    Example: fedwitness hospital erase keys/st-mary.work/datasets/head-mri.npz --image 17
+    Killed at any point and called again, it goes on where it stopped.
+
+    Example: fedwitness hospital erase --patient FW5KQ2… --data scans/ --key keys/st-mary.json
     """
-    from node.dataset import erase_image
+    from node.erasing import Wanted, keep_plan, plan_erasure
 
-    rest = erase_image(dataset, image)
-    screen.show({"erased": image, "kept": len(rest.labels), "committed": rest.terms.images})
+    ledger = writer(federation, keyring, identity)
+    folder, plans = _datasets(keyring), keyring.work / "erasures"
+    begun = sorted(plans.glob("*.json"))
+    told = [_carry_out(one, ledger, keyring, identity, screen) for one in begun]
+    wanted = Wanted(
+        frozenset(patient or ()),
+        frozenset(file or ()),
+        _numbered(ledger, identity.address, folder, dataset, image or ()),
+    )
+    outputs = _outputs(keyring, data or (), ingest_key)
+    try:
+        plan = plan_erasure(wanted, folder, outputs)
+    except InvalidInputError:
+        if not told:
+            raise
+        plan = None  # what was begun was all of it
+    if plan is not None:
+        _confirm(f"erase {plan.images} images and {_files(plan)} files for good?", screen, yes=yes)
+        told.append(_carry_out(keep_plan(plan, plans), ledger, keyring, identity, screen))
+    screen.show(
+        {
+            "erased": sum(one["images"] for one in told),
+            "versions": [version for one in told for version in one["versions"]],
+            "files": sum(one["files"] for one in told),
+            "sources": [source for one in told for source in one["sources"]],
+            "seen_by": sorted({viewer for one in told for viewer in one["seen_by"]}),
+            "yours_to_delete": list(_YOURS),
+        }
+    )
 
 
 @app.command()
@@ -508,6 +580,95 @@ def _register(
     )
 
 
+def _outputs(
+    keyring: Keyring, data: Sequence[Path], ingest_key: Path | None
+) -> tuple["Output", ...]:
+    """Return what ingests wrote: what is named, and what `register` ingested itself."""
+    from node.erasing import Output
+    from node.ingest import ATTESTATION
+
+    own = keyring.pseudonym_key
+    given = own if ingest_key is None else ingest_key
+    named = {one.resolve(): Output(one, given) for one in data}
+    found = sorted((keyring.work / "ingested").glob(f"*/{ATTESTATION}"))
+    ours = {one.parent.resolve(): Output(one.parent, own) for one in found}
+    return tuple((ours | named).values())
+
+
+def _numbered(
+    ledger: LedgerReader, hospital: str, folder: Path, name: str | None, numbers: Sequence[int]
+) -> dict[Path, frozenset[int]]:
+    """Return numbers of images by the file of the active version that they are of."""
+    from node.dataset import load_dataset
+
+    if not numbers:
+        return {}
+    found, _ = _active_dataset(ledger, hospital, folder, name)
+    root = found.terms.merkle_root
+    (path,) = (one for one in folder.glob("*.npz") if load_dataset(one).terms.merkle_root == root)
+    return {path: frozenset(numbers)}
+
+
+def _files(plan: "Plan") -> int:
+    return sum(len(one.names) for one in plan.outputs)
+
+
+def _confirm(question: str, screen: Screen, *, yes: bool) -> None:
+    if yes:
+        return
+    if screen.as_json:
+        raise InvalidInputError("with --json nobody can be asked: say --yes")
+    if not typer.confirm(question):
+        raise InvalidInputError("nothing was erased")
+
+
+def _carry_out(
+    path: Path, ledger: Ledger, keyring: Keyring, identity: Identity, screen: Screen
+) -> dict[str, Any]:
+    """Carry a planned erasure out, and tell what became of everything."""
+    from node.erasing import carry_out, read_plan
+
+    plan = read_plan(path)
+    with screen.progress() as bars:
+        bar = bars.add_task("erasing", total=None)
+        done = carry_out(
+            path,
+            _datasets(keyring),
+            ledger,
+            identity.address,
+            lambda step: bars.update(bar, description=step),
+        )
+    return {
+        "images": plan.images,
+        "versions": [
+            {
+                "version": None if one.version is None else to_hex(one.version),
+                "images": one.images,
+                "correction": None if one.correction is None else to_hex(one.correction),
+            }
+            for one in done
+        ],
+        "files": _files(plan),
+        "sources": list(plan.sources),
+        "seen_by": _viewers(keyring, identity.address, plan),
+    }
+
+
+def _viewers(keyring: Keyring, hospital: str, plan: "Plan") -> list[str]:
+    """Return the researchers who looked at erased images, by the hospital's own access logs."""
+    from node.look_log import LookLog
+
+    images = {one for dataset in plan.datasets for one in dataset.commitments}
+    found = set()
+    for path in sorted((keyring.work / "looks").glob("*.looks")):
+        chain_id, _, access_logs = path.stem.partition("-")
+        log = LookLog(path, int(chain_id), checked_address(access_logs), hospital)
+        for first in range(0, len(log), _LOOKS):
+            receipts = log.read(first, min(_LOOKS, len(log) - first))
+            found |= {one.look.researcher for one in receipts if one.look.image in images}
+    return sorted(found)
+
+
 @contextmanager
 def _hospital(
     federation: Federation, keyring: Keyring, identity: Identity, name: str | None
@@ -528,19 +689,25 @@ def _active_dataset(
     """Find the data set that the ledger has as active, with the purposes it has there."""
     from node.dataset import load_dataset
 
-    versions = {
-        one.merkle_root: one
-        for one in ledger.dataset_versions(hospital)
-        if one.state is DatasetState.ACTIVE
-    }
+    every = ledger.dataset_versions(hospital)
+    versions = {one.merkle_root: one for one in every if one.state is DatasetState.ACTIVE}
     kept = [load_dataset(path) for path in sorted(folder.glob("*.npz"))]
     found = [
         one for one in kept if one.terms.merkle_root in versions and name in {None, one.terms.name}
     ]
     if len(found) != 1:
         names = ", ".join(sorted(one.terms.name for one in found)) or "none"
+        ended = {
+            one.merkle_root: one.state for one in every if one.state is not DatasetState.ACTIVE
+        }
+        gone = ", ".join(
+            f"{one.terms.name} is {ended[one.terms.merkle_root].name}"
+            for one in kept
+            if one.terms.merkle_root in ended and name in {None, one.terms.name} and not found
+        )
         message = (
-            f"expected one active data set in {folder}, found {names}: register one with "
+            f"expected one active data set in {folder}, found {names}"
+            f"{f' ({gone}, so nobody trains on it any more)' if gone else ''}: register one with "
             "`hospital register`, or choose one with --dataset"
         )
         raise InvalidInputError(message)

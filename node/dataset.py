@@ -6,7 +6,8 @@ not at all. See docs/protocol.md, section 4.
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -164,28 +165,101 @@ def prove_image(dataset: CommittedDataset, index: int) -> ImageProof:
     )
 
 
-def erase_image(path: Path, index: int) -> CommittedDataset:
-    """Delete an image, its label and its salt; its bare commitment stays, and says nothing.
+def prove_commitment(dataset: CommittedDataset, commitment: bytes) -> tuple[bytes, ...]:
+    """Return the nodes that lead from a commitment to the root; they show nothing of the image.
 
-    Proofs about the other images still verify. Copies elsewhere, such as the DICOM file that it
-    was read from and backups, are the hospital's to delete.
+    Raises:
+        InvalidInputError: If the commitment is none of the data set's.
+    """
+    leaves, leaf = image_leaves(dataset.commitments), image_leaf(commitment)
+    if leaf not in leaves:
+        raise InvalidInputError(
+            f"expected a commitment of {dataset.terms.name!r}, found 0x{commitment.hex()}"
+        )
+    return merkle_proof(leaves, leaves.index(leaf))
+
+
+def erase_image(path: Path, index: int) -> CommittedDataset:
+    """Delete one image by its place among all that were committed; see `erase_images`.
 
     Raises:
         InvalidInputError: If there is no such image, or it was erased before.
         OSError: If the file cannot be written; nothing is erased then.
     """
     dataset = load_dataset(path)
-    row = _row(dataset, index)
-    rest = CommittedDataset(
-        terms=dataset.terms,
-        commitments=dataset.commitments,
-        kept=np.delete(dataset.kept, row),
-        images=np.delete(dataset.images, row, axis=0),
-        labels=np.delete(dataset.labels, row),
-        salts=np.delete(dataset.salts, row, axis=0),
-    )
-    _save(path, rest)
+    _row(dataset, index)
+    return erase_images(path, {dataset.commitments[index]})
+
+
+def erase_images(path: Path, commitments: AbstractSet[bytes]) -> CommittedDataset:
+    """Delete images, their labels and salts; their bare commitments stay, and say nothing.
+
+    Proofs about the other images still verify. Images that were erased before are passed over.
+    What killed processes left behind beside the file goes, too. Copies elsewhere, such as the DICOM
+    files that they were read from and backups, are not touched.
+
+    Raises:
+        InvalidInputError: If there is no data set, or it is damaged.
+        OSError: If the file cannot be written; nothing is erased then.
+    """
+    for left in path.parent.glob(".*.npz.*"):
+        left.unlink(missing_ok=True)
+    dataset = load_dataset(path)
+    rest = _without(dataset, commitments)
+    if len(rest.kept) < len(dataset.kept):
+        _save(path, rest)
     return rest
+
+
+def correct(
+    path: Path, dataset: CommittedDataset, commitments: AbstractSet[bytes], terms: DatasetTerms
+) -> CommittedDataset:
+    """Make the version without some images, and keep it in a private file of its own.
+
+    The others keep their salts, so their commitments are those of the version before. Done again it
+    returns what was kept.
+
+    Args:
+        path: The private file, in a folder that exists.
+        dataset: The version before.
+        commitments: Of the images that are left out.
+        terms: Those of the new version, but for its root and count.
+
+    Raises:
+        InvalidInputError: If no image is left, or the file holds another data set.
+        OSError: If the file cannot be written.
+    """
+    rest = _without(dataset, commitments)
+    left = tuple(dataset.commitments[place] for place in rest.kept)
+    if not left:
+        raise InvalidInputError(f"no image of {terms.name!r} is left: withdraw the version")
+    root = merkle_root(image_leaves(left))
+    corrected = replace(
+        rest,
+        terms=replace(terms, merkle_root=root, images=len(left)),
+        commitments=left,
+        kept=np.arange(len(left), dtype=np.int64),
+    )
+    if path.exists():
+        begun = load_dataset(path)
+        if begun.terms.merkle_root != root:
+            message = f"{path}: expected the correction that was begun, found another"
+            raise InvalidInputError(message)
+        return begun
+    _save(path, corrected)
+    return corrected
+
+
+def _without(dataset: CommittedDataset, commitments: AbstractSet[bytes]) -> CommittedDataset:
+    left = [dataset.commitments[place] not in commitments for place in dataset.kept]
+    stays = np.array(left, dtype=bool)
+    return replace(
+        dataset,
+        kept=dataset.kept[stays],
+        images=dataset.images[stays],
+        labels=dataset.labels[stays],
+        salts=dataset.salts[stays],
+    )
 
 
 def _row(dataset: CommittedDataset, index: int) -> int:

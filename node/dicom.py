@@ -91,6 +91,17 @@ def read_instance(path: Path) -> FileDataset:
         return dataset
 
 
+def patient_of(path: Path) -> str:
+    """Return the Patient ID of a DICOM file, empty where it has none.
+
+    Raises:
+        InvalidInputError: If it is not DICOM, or is damaged.
+    """
+    with quoting_nothing():
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+        return str(header.get("PatientID") or "")
+
+
 def write_instance(dataset: FileDataset, file: BinaryIO) -> None:
     """Write an instance in Explicit VR Little Endian, the form that every reader knows.
 

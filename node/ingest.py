@@ -33,7 +33,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from chain.canonical import canonical_json
 from chain.errors import FedWitnessError, InvalidInputError
@@ -41,6 +41,7 @@ from chain.files import PIECE, pieces, replacing
 from node.archives import MAX_ARCHIVE
 from node.attestation import Attestation, attest
 from node.deidentify import OPTIONS
+from node.dicom import patient_of
 from node.journal import HELD, SKIPPED, TAKEN, Entry, Journal
 from node.labels import LABELS, read_labels
 from node.profile import CLEAN_FACES, CLEAN_PIXELS
@@ -54,6 +55,7 @@ _MOST = MAX_ARCHIVE  # bytes of a file that is opened at all
 _READY = b"ready\n"
 _STARTING = 300.0  # seconds until a process is ready, on a machine that has much to do
 _BATCH = 1000  # files noted at once
+_DUPLICATE, _ERASED = "duplicate", "erased"
 
 
 class IngestError(FedWitnessError):
@@ -191,11 +193,7 @@ def _opened(
             file.write(secrets.token_hex(16).encode())
     path = journal_of(out, key)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    with mark.open("rb") as held:
-        try:
-            flock(held, LOCK_EX | LOCK_NB)
-        except OSError:
-            raise InvalidInputError(f"{out}: another ingest is writing it") from None
+    with _held(out):
         if not path.exists() and any(entry.name != _MARK for entry in out.iterdir()):
             raise InvalidInputError(
                 f"{out}: expected the key that this folder was begun with, found {key}, beside "
@@ -214,6 +212,110 @@ def _opened(
             yield journal, path.with_suffix(".csv")
         finally:
             journal.close()
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Keep others from writing an output."""
+    with (out / _MARK).open("rb") as held:
+        try:
+            flock(held, LOCK_EX | LOCK_NB)
+        except OSError:
+            raise InvalidInputError(f"{out}: another ingest is writing it") from None
+        yield
+
+
+@contextmanager
+def _again(out: Path, key: Path) -> Iterator[tuple[Journal, Path]]:
+    """Open the run that an output is of, as it was left."""
+    path = journal_of(out, key)
+    if not path.exists():
+        raise InvalidInputError(
+            f"{out}: expected the journal of this output beside {key}, found none: give the key "
+            "that it was ingested with"
+        )
+    with _held(out):
+        journal = Journal(path)
+        try:
+            yield journal, path.with_suffix(".csv")
+        finally:
+            journal.close()
+
+
+def attestation_without(out: Path, key: Path, secret: bytes, names: frozenset[str]) -> Attestation:
+    """Tell what will be attested of an output once `erase_files` was done.
+
+    Raises:
+        InvalidInputError: If it is no output of an ingest with this key.
+    """
+    with _again(out, key) as (journal, _), Path(os.devnull).open("wb") as nowhere:
+        gone = _with_duplicates(journal, names)
+        return _sum_up(journal, Pseudonyms(secret), nowhere, nowhere, gone)[1]
+
+
+def erase_files(
+    out: Path,
+    key: Path,
+    secret: bytes,
+    names: frozenset[str],
+    patients: frozenset[str] = frozenset(),
+) -> Attestation:
+    """Delete what came of some files, their lines and their names, and take none in again.
+
+    Done again it changes nothing. The files that were taken in are not touched; where they are
+    still there, the next ingest passes them over, also under other names.
+
+    Args:
+        out: An ingest's output.
+        key: The key file that it was made with.
+        secret: What the key file holds.
+        names: What stands for the files' names.
+        patients: Pseudonyms of whom nothing is to be taken in any more.
+
+    Returns:
+        What is attested of the rest.
+
+    Raises:
+        InvalidInputError: If it is no output of an ingest with this key.
+        OSError: If the output cannot be written.
+    """
+    pseudonyms = Pseudonyms(secret)
+    with _again(out, key) as (journal, private):
+        gone = _with_duplicates(journal, names)
+        for patient in patients:
+            journal.set_fact(f"erased patient {patient}", "yes")
+        contents = set()
+        for entry in journal.entries():
+            if entry.id in gone:
+                for name in entry.result.get("files", {}):
+                    (out / name).unlink(missing_ok=True)
+                if entry.content:
+                    contents.add(pseudonyms.content(entry.content))
+        for name in gone:
+            _take_back(out, name)
+        journal.erase(gone, contents)
+        return _finish(out, journal, pseudonyms, private).attestation
+
+
+def names_of(out: Path, key: Path, names: frozenset[str]) -> tuple[str, ...]:
+    """Tell the names that files had, below what was taken in; for the hospital's own eyes.
+
+    Raises:
+        InvalidInputError: If it is no output of an ingest with this key.
+    """
+    with _again(out, key) as (journal, _):
+        gone = _with_duplicates(journal, names)
+        return tuple(os.fsdecode(one.path) for one in journal.entries() if one.id in gone)
+
+
+def _with_duplicates(journal: Journal, names: frozenset[str]) -> frozenset[str]:
+    """Add the files that were passed over because they are the same as one of some files."""
+    same = {
+        entry.id
+        for entry in journal.entries()
+        if entry.reason == _DUPLICATE and journal.same_content(entry.path, entry.content) in names
+    }
+    return names | same
 
 
 def _reopen(journal: Journal, choices: Choices) -> None:
@@ -276,12 +378,15 @@ def _work(
     source: Path, out: Path, journal: Journal, pool: "_Pool", choices: Choices
 ) -> Iterator[None]:
     """Have every waiting file treated; yield whenever one is done."""
+    erased = journal.facts("erased patient ")
     root = source if source.is_dir() else source.parent
     for name, token, size in journal.waiting():
         path = root / os.fsdecode(name)
         reason = _passed_over(path, size)
+        if not reason and journal.fact(f"erased {token}") is not None:
+            reason = _ERASED
         if not reason:
-            reason = _content(path, name, journal)
+            reason = _content(path, name, journal, pool.pseudonyms)
         if reason:
             journal.finish(name, SKIPPED, reason, {})
             yield
@@ -296,22 +401,33 @@ def _work(
             "deface": choices.deface,
         }
         while not pool.takes(name, token, job):
-            yield from _gather(out, journal, pool)
+            yield from _gather(out, journal, pool, erased)
     while pool.busy():
-        yield from _gather(out, journal, pool)
+        yield from _gather(out, journal, pool, erased)
 
 
-def _gather(out: Path, journal: Journal, pool: "_Pool") -> Iterator[None]:
-    for name, token, told in pool.answers():
+def _gather(out: Path, journal: Journal, pool: "_Pool", erased: frozenset[str]) -> Iterator[None]:
+    for name, token, answer in pool.answers():
+        told = answer
         if told["outcome"] == "failed":
             raise IngestError(
                 f"{out}: the output cannot be written ({told['reason']}); make room, and run the "
                 "same command again"
             )
+        if _is_of(erased, out, told):
+            for written in told["files"]:
+                (out / written).unlink(missing_ok=True)
+            told = {"outcome": SKIPPED, "reason": _ERASED, "files": {}}
         if not told["files"]:  # perhaps its process was ended while it wrote
             _take_back(out, token)
         journal.finish(name, told["outcome"], told["reason"], told)
         yield
+
+
+def _is_of(erased: frozenset[str], out: Path, told: dict[str, Any]) -> bool:
+    """Tell whether a file is of a patient who withdrew before."""
+    names = [name for name in told["files"] if name.endswith(".dcm")]
+    return bool(erased and names) and patient_of(out / names[0]) in erased
 
 
 def _take_back(out: Path, token: str) -> None:
@@ -345,7 +461,7 @@ def _passed_over(path: Path, size: int) -> str:
     return "too large" if size > _MOST else ""
 
 
-def _content(path: Path, name: bytes, journal: Journal) -> str:
+def _content(path: Path, name: bytes, journal: Journal, pseudonyms: Pseudonyms) -> str:
     """Note a file's digest; tell why it is not to be opened, or nothing."""
     hasher = hashlib.sha256()
     try:
@@ -354,13 +470,16 @@ def _content(path: Path, name: bytes, journal: Journal) -> str:
     except OSError:
         return "not readable"
     journal.note_content(name, hasher.digest())
-    return "duplicate" if journal.same_content(name, hasher.digest()) else ""
+    if journal.fact(f"erased content {pseudonyms.content(hasher.digest())}") is not None:
+        return _ERASED
+    return _DUPLICATE if journal.same_content(name, hasher.digest()) else ""
 
 
 class _Pool:
     """The processes that open files."""
 
     def __init__(self, secret: bytes, limits: Limits) -> None:
+        self.pseudonyms = Pseudonyms(secret)
         self._secret = secret
         self._limits = limits
         self._ready = selectors.DefaultSelector()
@@ -467,7 +586,24 @@ def _pipe(pipe: Any) -> Any:
 
 
 def _finish(out: Path, journal: Journal, pseudonyms: Pseudonyms, private: Path) -> Ingested:
-    """Write the list, the attestation and the report from the journal, a line at a time."""
+    """Write the list, the attestation and the report from the journal."""
+    with replacing(out / FILES) as listed, replacing(private) as named:
+        report, attestation = _sum_up(journal, pseudonyms, listed, named)
+    with replacing(out / ATTESTATION) as file:
+        file.write(attestation.to_bytes())
+    with replacing(out / REPORT) as file:
+        file.write(json.dumps(report, indent=1).encode() + b"\n")
+    return Ingested(report, attestation, private)
+
+
+def _sum_up(
+    journal: Journal,
+    pseudonyms: Pseudonyms,
+    listed: BinaryIO,
+    named: BinaryIO,
+    without: frozenset[str] = frozenset(),
+) -> tuple[dict[str, Any], Attestation]:
+    """Write the list of files and that of their names, a line at a time, and count."""
     counts: Counter[str] = Counter(
         dict.fromkeys(("taken", "skipped", "held", "images", "blanked", "heads", "leaks"), 0)
     )
@@ -476,31 +612,32 @@ def _finish(out: Path, journal: Journal, pseudonyms: Pseudonyms, private: Path) 
     modalities: Counter[str] = Counter()
     options = OPTIONS | {CLEAN_PIXELS}
     hasher = hashlib.sha256()
-    with replacing(out / FILES) as listed, replacing(private) as named:
-        names = csv.writer(_Encoded(named))
-        names.writerow(("id", "outcome", "reason", "number", "name"))
-        for entry in journal.entries():
-            told = entry.result
-            line = canonical_json(_line(entry, journal, pseudonyms)) + b"\n"
-            hasher.update(line)
-            listed.write(line)
-            first = counts["images"] if told.get("images") else ""
-            names.writerow((entry.id, entry.outcome, entry.reason, first, os.fsdecode(entry.path)))
-            counts[entry.outcome] += 1
-            counts["leaks"] += len(told.get("leaks", ()))
-            if entry.outcome != TAKEN:
-                reasons[f"{entry.outcome}: {entry.reason}"] += 1
-                continue
-            actions.update(told["actions"])
-            counts["blanked"] += told["blanked"]
-            counts["heads"] += told["head"]
-            if told["face"] != "none":
-                counts[f"faces {told['face']}"] += 1
-            for image in told["images"]:
-                counts["images"] += image["count"]
-                modalities[image["modality"]] += image["count"]
-            if told["images"]:
-                options &= frozenset(told["options"])
+    names = csv.writer(_Encoded(named))
+    names.writerow(("id", "outcome", "reason", "number", "name"))
+    for entry in journal.entries():
+        if entry.id in without:
+            continue
+        told = entry.result
+        line = canonical_json(_line(entry, journal, pseudonyms)) + b"\n"
+        hasher.update(line)
+        listed.write(line)
+        first = counts["images"] if told.get("images") else ""
+        names.writerow((entry.id, entry.outcome, entry.reason, first, os.fsdecode(entry.path)))
+        counts[entry.outcome] += 1
+        counts["leaks"] += len(told.get("leaks", ()))
+        if entry.outcome != TAKEN:
+            reasons[f"{entry.outcome}: {entry.reason}"] += 1
+            continue
+        actions.update(told["actions"])
+        counts["blanked"] += told["blanked"]
+        counts["heads"] += told["head"]
+        if told["face"] != "none":
+            counts[f"faces {told['face']}"] += 1
+        for image in told["images"]:
+            counts["images"] += image["count"]
+            modalities[image["modality"]] += image["count"]
+        if told["images"]:
+            options &= frozenset(told["options"])
     if counts["heads"] and counts["heads"] == counts["faces removed"]:
         options |= {CLEAN_FACES}
     attestation = attest(counts, actions, options, hasher.digest())
@@ -513,11 +650,7 @@ def _finish(out: Path, journal: Journal, pseudonyms: Pseudonyms, private: Path) 
         "attestation": attestation.digest().hex(),
         "methods": attestation.to_dict()["methods"],
     }
-    with replacing(out / ATTESTATION) as file:
-        file.write(attestation.to_bytes())
-    with replacing(out / REPORT) as file:
-        file.write(json.dumps(report, indent=1).encode() + b"\n")
-    return Ingested(report, attestation, private)
+    return report, attestation
 
 
 def _line(entry: Entry, journal: Journal, pseudonyms: Pseudonyms) -> dict[str, Any]:
@@ -527,7 +660,7 @@ def _line(entry: Entry, journal: Journal, pseudonyms: Pseudonyms) -> dict[str, A
         line["reason"] = entry.reason
     if entry.content:
         line["content"] = pseudonyms.content(entry.content)
-    if entry.outcome == SKIPPED and entry.reason == "duplicate":
+    if entry.outcome == SKIPPED and entry.reason == _DUPLICATE:
         line["of"] = journal.same_content(entry.path, entry.content)
     if entry.outcome == HELD:
         line["leaks"] = told.get("leaks", [])

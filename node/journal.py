@@ -6,8 +6,9 @@ behind the last finished file. Nothing here grows in memory with the number of f
 """
 
 import json
+import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,40 @@ class Journal:
     def forget_gone(self) -> None:
         """Forget the files that are there no more."""
         self._base.execute("DELETE FROM files WHERE run <> ?", (self.run,))
+
+    def erase(self, names: Iterable[str], contents: Iterable[str]) -> None:
+        """Forget files for good, by what stands for them, and note that none may come again.
+
+        Args:
+            names: What stands for the files' names.
+            contents: What stands for their contents, under whatever name.
+        """
+        self._base.execute("PRAGMA secure_delete = ON")
+        self.begin()
+        for name in names:
+            row = self._base.execute(
+                "SELECT path, result FROM files WHERE id = ?", (name,)
+            ).fetchone()
+            if row is not None:
+                told = json.loads(row[1] or "{}")
+                for labelled in (os.fsdecode(row[0]), told.get("instance", "")):
+                    self._base.execute("DELETE FROM labels WHERE name = ?", (labelled,))
+            self._base.execute("DELETE FROM files WHERE id = ?", (name,))
+            self._base.execute("DELETE FROM facts WHERE name = ?", (f"looked at {name}",))
+            self.set_fact(f"erased {name}", "yes")
+        for content in contents:
+            self.set_fact(f"erased content {content}", "yes")
+        self.commit()
+        # What was deleted is still in the log of changes, until that is emptied.
+        self._base.execute("VACUUM")
+        self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def facts(self, beginning: str) -> frozenset[str]:
+        """Return the ends of all names of facts that have this beginning."""
+        rows = self._base.execute(
+            "SELECT name FROM facts WHERE substr(name, 1, ?) = ?", (len(beginning), beginning)
+        )
+        return frozenset(str(name)[len(beginning) :] for (name,) in rows)
 
     def close(self) -> None:
         """Close the file."""

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chain.types import Purpose
+from chain.errors import InvalidInputError
+from chain.types import DatasetState, Purpose
 from cli.hospital import _active_dataset
 from node.dataset import load_dataset
-from tests.cli.conftest import Party, invoke, run
+from tests.cli.conftest import Party, run
 
 
 @pytest.fixture
@@ -45,18 +46,50 @@ def test_permitted_purposes_change_on_the_ledger_and_in_what_the_hospital_goes_b
 def test_an_erased_image_is_gone_and_the_others_are_proved_as_before(
     hospital: Party, version: str, tmp_path: Path
 ) -> None:
-    code, told = invoke("hospital", "erase", str(dataset(hospital)), "--image", "1")
-    assert (code, told) == (0, {"erased": 1, "kept": 4, "committed": 5})
+    before = load_dataset(dataset(hospital))
+    old_proof = tmp_path / "before.json"
+    prove = ("hospital", "prove", "--image")
+    assert hospital.run(*prove, "4", "--out", str(old_proof))[0] == 0
+    erase = ("hospital", "erase", "--image", "1", "--dataset", "scans")
+    code, told = hospital.run(*erase)
+    assert (code, told["error"]["message"]) == (2, "with --json nobody can be asked: say --yes")
+    code, told = hospital.run(*erase, "--yes")
+    assert code == 0, told
+    (one,) = told["versions"]
+    assert (told["erased"], one["version"], one["images"]) == (1, version, 1)
+    assert told["seen_by"] == []
     assert load_dataset(dataset(hospital)).kept.tolist() == [0, 2, 3, 4]
-    gone = tmp_path / "gone.json"
-    assert hospital.run("hospital", "prove", "--image", "1", "--out", str(gone))[0] == 2
-    assert not gone.exists()
+    assert before.salts[1].tobytes() not in dataset(hospital).read_bytes()
+
+    reader, address = hospital.federation.reader, hospital.federation.address("hospital-1")
+    old, new = (
+        reader.dataset_version(bytes.fromhex(one[n][2:])) for n in ("version", "correction")
+    )
+    assert (old.state, new.state) == (DatasetState.SUPERSEDED, DatasetState.ACTIVE)
+    assert (new.images, new.previous, new.attestation) == (4, old.version, old.attestation)
+    assert reader.is_erased(address, before.commitments[1])
+    assert not reader.is_erased(address, before.commitments[2])
+
+    # The old proof still verifies, and a new one of the same image, now number 3, does.
     proof = tmp_path / "proof.json"
-    code, told = hospital.run("hospital", "prove", "--image", "4", "--out", str(proof))
-    assert (code, told["version"]) == (0, version)
-    code, told = run(hospital.federation, "grants", "verify", str(proof))
-    assert (code, told["ok"]) == (0, True)
-    assert told["hospital"] == hospital.federation.address("hospital-1")
+    code, told = hospital.run(*prove, "3", "--out", str(proof))
+    assert (code, told["version"]) == (0, one["correction"])
+    for shown in (old_proof, proof):
+        code, told = run(hospital.federation, "grants", "verify", str(shown))
+        assert (code, told["ok"]) == (0, True)
+        assert told["hospital"] == address
+    assert json.loads(proof.read_text())["salt"] == json.loads(old_proof.read_text())["salt"]
+    code, _ = hospital.run(*erase[:3], "9", "--yes")
+    assert code == 2
+
+
+def test_whoever_withdrew_everything_is_told_so_when_asked_to_train(
+    hospital: Party, version: str
+) -> None:
+    assert hospital.run("hospital", "withdraw", version, "--reason", "consent revoked")[0] == 0
+    reader, address = hospital.federation.reader, hospital.federation.address("hospital-1")
+    with pytest.raises(InvalidInputError, match="scans is WITHDRAWN, so nobody trains on it"):
+        _active_dataset(reader, address, dataset(hospital).parent, None)
 
 
 def test_a_proof_about_another_image_or_version_is_a_finding(
