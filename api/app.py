@@ -24,7 +24,7 @@ from api import (
 )
 from api.backend import Backend
 from api.bundle_cache import BundleCache
-from api.explorer import assets, private, public
+from api.explorer import assets, data_room, private, public
 from api.explorer.errors import error_page
 from api.freshness import Freshness
 from api.guard import Guard
@@ -166,7 +166,7 @@ def build_app(
     )
     for room in _ROOMS:
         app.include_router(room.router)
-    for pages in (public, private, assets):
+    for pages in (public, private, data_room, assets):
         app.include_router(pages.router)
     auth.require_declared_roles(app)
     problems.install(app, error_page)

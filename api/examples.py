@@ -464,6 +464,8 @@ def overview() -> Json:
             aborted=1,
             versions=5,
             grants=1,
+            readings=1,
+            requests=1,
             findings=0,
             days=(DayEntry(1_767_225_600, 3, 2, 1, 12, 9, 0, 1, 0),),
             tasks=(TaskEntry("lesion", 3, 2, 1, 9, 0, 1, 0, 3, b"\x0e" * 32),),

@@ -835,6 +835,8 @@ class Overview:
         aborted: How many were aborted.
         versions: How many data-set versions are registered.
         grants: How many grants were ever given.
+        readings: How many readings of images were recorded; a correction is no further one.
+        requests: How many requests for readings were made.
         findings: How many chain findings there are.
         days: The newest days on which something happened, oldest first.
         tasks: The tasks with the newest rounds first, 200 at most.
@@ -849,6 +851,8 @@ class Overview:
     aborted: int
     versions: int
     grants: int
+    readings: int
+    requests: int
     findings: int
     days: tuple[DayEntry, ...]
     tasks: tuple[TaskEntry, ...]

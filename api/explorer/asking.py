@@ -12,7 +12,20 @@ from chain.errors import InvalidInputError
 T = TypeVar("T")
 
 _ADDRESSES = frozenset(
-    {"aborted_by", "address", "aggregator", "hospital", "researcher", "subject", "witness"}
+    {
+        "aborted_by",
+        "actor",
+        "address",
+        "aggregator",
+        "author",
+        "hospital",
+        "owner",
+        "reader",
+        "researcher",
+        "subject",
+        "taker",
+        "witness",
+    }
 )
 
 

@@ -88,9 +88,13 @@ _environment.filters |= {
     "dataset_state": words.dataset_state,
     "purpose": words.purpose,
     "oddity": words.oddity,
+    "agreement": words.agreement,
+    "distance": words.distance,
+    "request_state": words.request_state,
     "told": words.plain,
     "with_cursor": _query,
     "without_cursor": lambda parts: _query(parts, None),
+    "with_state": lambda parts, state: _query({**parts, "state": state}, None),
 }
 
 

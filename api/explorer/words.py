@@ -12,10 +12,12 @@ from typing import Any, Final
 from aggregator.catalogue import catalogue
 from chain.canonical import parse_json
 from chain.errors import InvalidInputError
+from chain.readings import Agreement, RequestState
 from chain.types import DatasetState, Outcome, Phase
 
 _MAX_PIPELINE = 4_096
 _CODE = re.compile(r"CODE_(\d+)")
+_FAR = 3_650 * 86_400  # seconds
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -80,6 +82,25 @@ _STATES: Final[Mapping[DatasetState, tuple[str, str]]] = MappingProxyType(
         DatasetState.ACTIVE: ("active", "good"),
         DatasetState.SUPERSEDED: ("superseded", "plain"),
         DatasetState.WITHDRAWN: ("withdrawn", "bad"),
+    }
+)
+
+_AGREEMENTS: Final[Mapping[Agreement, tuple[str, str, str]]] = MappingProxyType(
+    {
+        Agreement.UNKNOWN: ("unknown", "plain", "?"),
+        Agreement.AGREES: ("agrees", "good", "✓"),
+        Agreement.MINOR_DISCREPANCY: ("minor discrepancy", "warn", "≈"),
+        Agreement.MAJOR_DISCREPANCY: ("major discrepancy", "bad", "✗"),
+    }
+)
+
+_REQUEST_STATES: Final[Mapping[RequestState, tuple[str, str]]] = MappingProxyType(
+    {
+        RequestState.UNKNOWN: ("unknown", "plain"),
+        RequestState.OPEN: ("open", "busy"),
+        RequestState.TAKEN: ("taken", "warn"),
+        RequestState.FULFILLED: ("fulfilled", "good"),
+        RequestState.CANCELLED: ("cancelled", "plain"),
     }
 )
 
@@ -157,6 +178,35 @@ def outcome(found: Outcome) -> tuple[str, str, str]:
 def dataset_state(found: DatasetState) -> tuple[str, str]:
     """Return a data-set version's state in a word, and the kind of its badge."""
     return _STATES[found]
+
+
+def agreement(found: Agreement) -> tuple[str, str, str]:
+    """Return how far two readings agree in words, the kind of its badge, and a sign."""
+    return _AGREEMENTS[found]
+
+
+def request_state(found: RequestState, *, lapsed: bool) -> tuple[str, str]:
+    """Return where a request for a reading stands in a word, and the kind of its badge."""
+    return ("lapsed", "bad") if lapsed else _REQUEST_STATES[found]
+
+
+def distance(at: int, now: float) -> str:
+    """Tell how far a time is from now, in the two greatest units."""
+    seconds = at - int(now)
+    if abs(seconds) > _FAR:
+        return "far ahead" if seconds > 0 else "long ago"
+    far = _span(abs(seconds))
+    return f"in {far}" if seconds >= 0 else f"{far} ago"
+
+
+def _span(seconds: int) -> str:
+    days, rest = divmod(seconds, 86_400)
+    hours, minutes = rest // 3_600, rest % 3_600 // 60
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min"
 
 
 def purpose(number: int) -> str:

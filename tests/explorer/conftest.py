@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from eth_account.signers.local import LocalAccount
 
+from chain.types import Look
 from tests.api.conftest import Running, running
 from tests.api.signing_in import message, offered, signature
-from tests.explorer.story import Story, StoryLedger, account, hostile, told
+from tests.explorer.readings_story import FIRST, OWNER, Clinic, hand_over, read_and_asked
+from tests.explorer.story import HOSTILE, HOUR, Story, StoryLedger, account, hostile, told
 from tests.memory_blobs import MemoryBlobStore
 
 
@@ -32,7 +34,15 @@ def story() -> Story:
 
 
 @pytest.fixture(scope="session")
-def site(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def looks(story: Story) -> list[Look]:
+    """What becomes of two images of the story, and the looks that are handed over."""
+    return read_and_asked(story.ledger, story.versions)
+
+
+@pytest.fixture(scope="session")
+def site(
+    story: Story, looks: list[Look], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """The explorer over the whole story; no test changes it."""
     folder = tmp_path_factory.mktemp("explorer")
     claims = folder / "accuracies.jsonl"
@@ -42,13 +52,19 @@ def site(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
     )
     claims.write_text("".join(lines), "utf-8")
     with explorer(folder, story.ledger, explorer_metrics=claims) as server:
+        hand_over(server.http, server.sign_in(account(OWNER)), 1, looks)
         yield server
 
 
 @pytest.fixture(scope="session")
 def hostile_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The explorer over a ledger whose every text would break out of a page."""
-    with explorer(tmp_path_factory.mktemp("hostile"), hostile().ledger) as server:
+    story = hostile()
+    clinic = Clinic(story.ledger, story.versions[OWNER])
+    clinic.read("first", OWNER, OWNER)
+    clinic.correct("first", "corrected", OWNER, HOSTILE[1])
+    clinic.ask("request", within=HOUR, opinion_on=FIRST)
+    with explorer(tmp_path_factory.mktemp("hostile"), story.ledger) as server:
         yield server
 
 

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.api.conftest import Running
 from tests.explorer.conftest import session_cookie
+from tests.explorer.readings_story import IMAGE
 from tests.explorer.story import Story, account
 from tests.explorer.test_pages import pages_of
 from tests.federation import ROOT
@@ -185,8 +186,18 @@ def test_pages_say_all_without_scripts(browser: Browser, site: Running, story: S
 def test_hostile_names_run_nothing(browser: Browser, hostile_site: Running) -> None:
     cookie = session_cookie(hostile_site, account("auditor"))
     with opened(browser, hostile_site, cookie) as page:
+        image = f"/images/0x{IMAGE.hex()}"
         page.on("dialog", lambda dialog: pytest.fail(f"a dialog opened: {dialog.message}"))
-        for path in ("/", "/rounds/1", "/rounds/5", "/hospitals", "/findings", "/grants"):
+        for path in (
+            "/",
+            "/rounds/1",
+            "/rounds/5",
+            "/hospitals",
+            "/findings",
+            "/grants",
+            "/readings",
+            image,
+        ):
             page.goto(f"{hostile_site.url}{path}")
             assert page.locator("main script, main img").count() == 0
 

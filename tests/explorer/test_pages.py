@@ -11,6 +11,7 @@ import pytest
 
 from tests.api.conftest import Running
 from tests.explorer.conftest import explorer, session_cookie
+from tests.explorer.readings_story import ERASED, FIRST, IMAGE, SECOND
 from tests.explorer.story import HOSTILE, Story, StoryLedger, account
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -37,6 +38,14 @@ def pages_of(story: Story) -> tuple[str, ...]:
         f"/datasets/{version}",
         "/grants",
         f"/grants?version={version}",
+        "/readings",
+        f"/readings?version={version}",
+        f"/readings/0x{FIRST.hex()}",
+        f"/readings/0x{SECOND.hex()}",
+        f"/images/0x{IMAGE.hex()}",
+        f"/images/0x{ERASED.hex()}",
+        "/requests",
+        "/requests?state=lapsed",
     )
 
 
@@ -115,6 +124,10 @@ def test_hostile_texts_stay_text(hostile_site: Running) -> None:
         f"/datasets/0x{version.hex()}",
         "/hospitals",
         "/grants",
+        "/readings",
+        "/requests",
+        f"/readings/0x{FIRST.hex()}",
+        f"/images/0x{IMAGE.hex()}",
         "/rounds?task=%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E",
         "/sign-in?next=/%22%3E%3Cscript%3E",
     )
@@ -281,7 +294,8 @@ def test_who_could_see_an_image_is_answered(
     date = datetime.fromtimestamp(granted.timestamp, UTC)
     query = f"version=0x{story.versions['albatross'].hex()}&day={date:%Y-%m-%d}"
     text = get(site, f"/grants?{query}", **auditor)
-    assert "own access log, of which the ledger holds the roots alone" in text
+    assert "the hospital anchored 2 batches of its access log and did not hand 1 of them" in text
+    assert "No look of that day was handed over." in text
     assert "the whole version" in text
     empty = get(site, f"/grants?{query.replace('2026', '2020')}", **auditor)
     assert "Nobody could." in empty
