@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from chain.types import Outcome, Reason
 from chain.wire import to_hex
 from cli.main import app
+from tests.aggregator.data_room import IMAGE, furnish
 from tests.cli.conftest import run
 from tests.federation import (
     PURPOSE,
@@ -68,6 +69,7 @@ def asked(
         second = federation.open_round(base_model=digest("model"), base_blob=digest("model blob"))
         federation.record_all(second)
         _end(federation, second, "second model", federation.verdicts())
+        furnish(federation)
         ledger, version = federation.ledgers["hospital-1"], federation.versions["hospital-1"]
         ledger.grant_access(
             federation.address("researcher"),
@@ -137,10 +139,10 @@ def test_who_could_see_an_image_on_a_day(asked: Asked) -> None:
     (sight,) = told["could"]["entries"]
     assert sight["grant"]["researcher"] == asked.federation.address("researcher")
     hospital = asked.federation.address("hospital-1")
-    nothing = {"hospital": hospital, "batches": 0, "missing": 0, "anchored_at": None}
-    assert told["looks"] == {"log": nothing, "found": {"entries": [], "cursor": None}}
+    assert told["looks"]["found"] == {"entries": [], "cursor": None}
+    assert (told["looks"]["log"]["batches"], told["looks"]["log"]["missing"]) == (2, 2)
     human = asked.text("viewers", version, "--day", str(today))
-    assert f"{hospital} has anchored no access log yet: who looked is not known" in human
+    assert f"2 batches of the access log of {hospital} were not handed over" in human
     assert asked("viewers", version, "--day", "2001-01-01")["could"]["entries"] == []
 
 
@@ -166,6 +168,32 @@ def test_the_other_questions_are_answered(asked: Asked) -> None:
     withdrawn = asked.text("dataset", to_hex(asked.federation.versions["hospital-1"]))
     assert any("WITHDRAWN" in line and "lost" in line for line in withdrawn.splitlines())
     assert "for DUO:0000006" in withdrawn
+
+
+def test_what_happened_to_an_image_is_told_in_order(asked: Asked) -> None:
+    told = asked("image-history", to_hex(IMAGE))
+    what = [one["what"] for one in told["timeline"]["entries"]]
+    assert (what[0], what[-2:]) == ("REGISTERED", ["COMPARED", "COMPARED"])
+    assert [log["missing"] for log in told["logs"]] == [2]
+    human = asked.text("image-history", to_hex(IMAGE))
+    assert "AGREES: 0x" in human
+    hospital = asked.federation.address("hospital-1")
+    assert f"2 batches of the access log of {hospital} were not handed over" in human
+    assert "no image" in asked.text("image-history", to_hex(digest("unknown")), code=2)
+
+
+def test_readings_and_requests_are_listed(asked: Asked) -> None:
+    reader = asked.federation.address("hospital-2")
+    assert len(asked("readings")["entries"]) == 3
+    (second,) = asked("readings", "--image", to_hex(IMAGE), "--hospital", reader)["entries"]
+    assert second["opinion_on"] is not None
+    assert "second opinion on 0x" in asked.text("readings", "--author", reader)
+    states = [one["state"] for one in asked("reading-requests")["entries"]]
+    assert states == ["OPEN", "FULFILLED"]
+    (open_,) = asked("reading-requests", "--open-to", reader)["entries"]
+    assert asked("reading-requests", "--state", "OPEN")["entries"] == [open_]
+    assert "FULFILLED" in asked.text("reading-requests")
+    assert "expected one of" in asked.text("reading-requests", "--state", "WHIM", code=2)
 
 
 def test_a_limit_says_that_there_is_more(asked: Asked) -> None:
