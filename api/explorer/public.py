@@ -20,7 +20,7 @@ from api.explorer.rendering import page
 from api.rounds import Cursor, Number
 from api.schemas import member_of
 from chain.errors import InvalidInputError
-from chain.types import DatasetState, Outcome, Phase
+from chain.types import Outcome, Phase
 from chain.wire import from_hex, to_hex
 
 router = APIRouter(dependencies=[Depends(public)], include_in_schema=False, route_class=PageRoute)
@@ -120,7 +120,6 @@ def model(request: Request, server: Server, digest: str, cursor: Cursor = None) 
         cursor,
     )
     ancestors = found.ancestors.entries
-    uses = {use.version: use for one in ancestors for kept in one.kept for use in kept.datasets}
     newest = ancestors[0].round if ancestors and cursor is None else None
     return page(
         request,
@@ -130,7 +129,8 @@ def model(request: Request, server: Server, digest: str, cursor: Cursor = None) 
         newest=newest,
         also=found.also_made_in,
         origin=found.origin,
-        withdrawn=[use for use in uses.values() if use.state is DatasetState.WITHDRAWN],
+        flags=found.flags,
+        purposes=found.purposes,
         ancestors=ancestors,
         graph=lineage.draw(ancestors, asked_of["names"]),
         cursor=found.ancestors.cursor,

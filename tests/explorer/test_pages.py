@@ -268,6 +268,8 @@ def test_each_row_names_its_block_and_transaction(site: Running, story: Story) -
 def test_a_model_is_traced_to_data_that_were_withdrawn(site: Running, story: Story) -> None:
     text = get(site, f"/models/0x{story.models[-1].hex()}")
     assert "Data were withdrawn since." in text
+    assert "patients took their consent back" in text
+    assert "general research" in text
     page = Reader(text)
     nodes = [one["data-node"] for one in page.all("a") if "data-node" in one]
     edges = [(one["data-from"], one["data-to"]) for one in page.all("path") if "data-from" in one]
