@@ -721,6 +721,8 @@ def _subject(
             "what its patient is called"
         )
         return UNKNOWN
+    if digest is None:
+        screen.say("without --proof the file is not held against the image that the ledger has")
     return subject_of(instance, digest, ingest_key or keyring.pseudonym_key)
 
 

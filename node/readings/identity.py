@@ -7,7 +7,6 @@ person has to look at, such as a word that is also somebody's name. Both are tol
 and never by value.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,10 +16,9 @@ from pydicom.sequence import Sequence as Items
 
 from chain.errors import InvalidInputError
 from node.leaks import Leak
-from node.readings.subject import Subject
+from node.readings.subject import PSEUDONYM, Subject
 
 MAX_DEPTH = 64  # of objects in objects, and of sequences in sequences
-_PSEUDONYM = re.compile(r"FW[A-Z2-7]{16}")  # docs/protocol.md, section 4.4
 _PATIENT_GROUP = 0x0010
 # Of the patient module, what many people share and a reader needs.
 _SHARED = frozenset(
@@ -192,7 +190,7 @@ def _is_allowed(value: object, subject: Subject) -> bool:
     if not isinstance(value, str) or not value.strip("^= "):
         return value is None or isinstance(value, str)
     if subject.instance is None:
-        return _PSEUDONYM.fullmatch(value) is not None
+        return PSEUDONYM.fullmatch(value) is not None
     return value in _of_image(subject, "PatientID") | _of_image(subject, "PatientName")
 
 

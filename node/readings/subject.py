@@ -6,6 +6,7 @@ through for what identified its patients.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from chain.image_proofs import read_proof, verify_image
 from chain.types import DatasetVersion
 from chain.wire import to_hex
 from node.dataset import load_dataset, prove_image
-from node.dicom import read_instance
+from node.dicom import quoting_nothing, read_instance
 from node.ingest import FILES, journal_of
 from node.journal import TAKEN, Journal
 from node.leaks import Identities, from_json, leaks_in_text, of_everybody
@@ -27,6 +28,7 @@ from node.pixels import clean_pixels, image_of
 
 _LONGEST_LINE = 1 << 20  # bytes of one file's line in the list
 _NOBODY = Identities()
+PSEUDONYM = re.compile(r"FW[A-Z2-7]{16}")  # docs/protocol.md, section 4.4
 
 
 class Versions(Protocol):
@@ -158,14 +160,15 @@ def subject_of(where: Path, digest: bytes | None, key: Path | None) -> Subject:
             f"{where}: expected the image's own DICOM file, found a folder; a folder is searched "
             "by the image's digest, which --dataset tells"
         )
-    for line in _instances(where):
+    for line in _taken(where):
         if line["images"][0].get("digest") == digest.hex():
-            (name,) = (one for one in line["files"] if one.endswith(".dcm"))
             own, everybody = _identities(where, key, str(line["id"]))
-            return Subject(_instance(where / name, digest), own, everybody)
+            names = [one for one in line["files"] if one.endswith(".dcm")]
+            instance = _instance(where / names[0], digest) if names else None
+            return Subject(instance, own, everybody)
     raise InvalidInputError(
-        f"{where}: expected the DICOM instance of the image with the digest {digest.hex()}, found "
-        "none; images that came in as NIfTI, pictures or archives have none: leave --instance out"
+        f"{where}: expected the image with the digest {digest.hex()}, found none; images of an "
+        "archive have no file of their own: leave --instance out"
     )
 
 
@@ -173,6 +176,19 @@ def _instance(path: Path, digest: bytes | None) -> FileDataset:
     dataset = read_instance(path)
     if "SOPInstanceUID" not in dataset:
         raise InvalidInputError(f"{path}: expected a DICOM instance, found none")
+    with quoting_nothing():
+        names = {str(dataset.get(one) or "") for one in ("PatientName", "PatientID")} - {""}
+        is_free = (
+            dataset.get("PatientIdentityRemoved") == "YES"
+            and all(PSEUDONYM.fullmatch(one) for one in names)
+            and not dataset.get("PatientBirthDate")
+        )
+    # An original has the same pixels, and what is made about it would name its patient.
+    if not is_free:
+        raise InvalidInputError(
+            f"{path}: expected a file that `hospital ingest` wrote or a gateway showed, found one "
+            "that names its patient, or may: give the de-identified one"
+        )
     if digest is not None:
         pixels = clean_pixels(dataset, looked_at=True).pixels
         found = image_digest(image_of(dataset, pixels))
@@ -181,13 +197,13 @@ def _instance(path: Path, digest: bytes | None) -> FileDataset:
     return dataset
 
 
-def _instances(out: Path) -> Iterator[Mapping[str, Any]]:
+def _taken(out: Path) -> Iterator[Mapping[str, Any]]:
     if not (out / FILES).is_file():
         raise InvalidInputError(f"{out}: expected what `hospital ingest` wrote, found no {FILES}")
     with (out / FILES).open("rb") as file:
         while line := file.readline(_LONGEST_LINE):
             told = json.loads(line)
-            if told["outcome"] == TAKEN and told["kind"] == "dicom" and told["images"]:
+            if told["outcome"] == TAKEN and told["images"]:
                 yield told
 
 

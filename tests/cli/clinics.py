@@ -26,7 +26,9 @@ class Ingested:
     def instance(self, number: int) -> Path:
         """The file of an image, in the order of the data set."""
         lines = [json.loads(one) for one in (self.out / "files.jsonl").read_text().splitlines()]
-        names = [name for one in lines for name in one.get("files", ()) if name.endswith("dcm")]
+        names: list[str] = [
+            name for one in lines for name in one.get("files", ()) if name.endswith("dcm")
+        ]
         return self.out / names[number]
 
 
