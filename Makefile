@@ -69,6 +69,11 @@ test: setup ## Run every test: contracts first, then the browser verifier, then 
 	# A file's tests stay together, since they share what is costly to set up.
 	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
+.PHONY: fuzz-ingest
+fuzz-ingest: setup ## Take in 10,000 damaged DICOM files (MUTANTS=COUNT SEED=NUMBER)
+	FEDWITNESS_MUTANTS=$(or $(MUTANTS),10000) FEDWITNESS_MUTANTS_SEED=$(or $(SEED),1) \
+	  pytest -rP tests/node/test_ingest.py -k damaged
+
 .PHONY: contracts
 contracts: setup ## Compile and test the contracts, print gas and coverage, write the ABIs
 	npm run --silent test

@@ -24,7 +24,7 @@ from chain.types import DatasetState, Purpose, Role
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
 from cli.connect import reader, writer
-from cli.screen import Screen
+from cli.screen import Screen, as_lines
 from cli.waiting import interruptible
 
 if TYPE_CHECKING:
@@ -150,6 +150,14 @@ def ingest(
     Works alone, without chain and IPFS. Run again, it goes on where it stopped, takes in what is
     new and deletes what came of files that are gone. Which file became what stands beside the key.
 
+    Every file is taken (it is in the output), skipped (it is not; `reasons` says why) or held (a
+    person has to look at it first: --looked-at releases it). Of what is taken: `images` are its
+    slices, volumes and pictures, `blanked` the boxes of burned-in text that were blanked, `heads`
+    the files that may show a face, `faces removed` and `faces kept` what became of those. `leaks`
+    are places where a second scan, which shares no code with the first, found identity in a result;
+    such files are held. `methods` are DICOM's codes (CID 7050) for what was done, and `attestation`
+    is the digest that goes to the ledger with the data.
+
     Example: fedwitness hospital ingest /mnt/pacs-export --out scans --key keys/st-mary.json
     """
     from node.ingest import ATTESTATION, FILES, REPORT, Choices, Limits
@@ -165,18 +173,20 @@ def ingest(
         Limits(seconds=seconds, processes=processes),
         screen=screen,
     )
-    screen.show(
-        {
-            **done.report["counts"],
-            "reasons": done.report["reasons"],
-            "modalities": done.report["modalities"],
-            "methods": [one["code"] for one in done.report["methods"]],
-            "attestation": done.report["attestation"],
-            "seconds": round(time.monotonic() - begun, 3),
-            "files": {one: str(out / one) for one in (ATTESTATION, FILES, REPORT)},
-            "names": str(done.private),
-        }
-    )
+    counts, reasons = done.report["counts"], done.report["reasons"]
+    others = {
+        "modalities": done.report["modalities"],
+        "methods": [one["code"] for one in done.report["methods"]],
+        "attestation": done.report["attestation"],
+        "seconds": round(time.monotonic() - begun, 3),
+        "files": {one: str(out / one) for one in (ATTESTATION, FILES, REPORT)},
+        "names": str(done.private),
+    }
+    explained = [
+        {"what": what, "count": count, "meaning": done.report["meanings"].get(what, "")}
+        for what, count in (counts | reasons).items()
+    ]
+    screen.show({**counts, "reasons": reasons, **others}, as_lines({"counts": explained, **others}))
 
 
 @app.command()

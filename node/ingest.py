@@ -57,6 +57,39 @@ _STARTING = 300.0  # seconds until a process is ready, on a machine that has muc
 _BATCH = 1000  # files noted at once
 _DUPLICATE, _ERASED = "duplicate", "erased"
 
+# What the counts and reasons of a report mean, for whoever reads it.
+MEANINGS = {
+    "taken": "files that are in the output, free of identity",
+    "skipped": "files that are not in the output, for the reasons given",
+    "held": "files that a person has to look at first; --looked-at ID releases one",
+    "images": "images in the files that were taken: slices, volumes, pictures",
+    "blanked": "boxes of burned-in text that were blanked in the pixels",
+    "heads": "files that may show a face: slices and volumes of heads",
+    "faces removed": "heads whose face was removed",
+    "faces kept": "heads that still show what face there is",
+    "leaks": "places where the leak scan found identity in a result; such files are held",
+    "skipped: a link": "it leads to another file, which is not followed",
+    "skipped: an index of other files": "a DICOMDIR; the files that it names are taken themselves",
+    "skipped: damaged": "it cannot be read as what it begins as",
+    "skipped: duplicate": "another file has the same bytes",
+    "skipped: empty": "it has no bytes",
+    "skipped: erased": "it, or its patient, was erased for good",
+    "skipped: gone": "it was there when the run began, and then no more",
+    "skipped: hidden": "its name begins with a dot",
+    "skipped: its process ended": "a decoder crashed on it",
+    "skipped: no decoder": "its pixels are compressed in a way that nothing here decodes",
+    "skipped: no regular file": "a pipe, socket or device",
+    "skipped: not readable": "whoever runs this may not read it",
+    "skipped: the table of labels": "it was read as such",
+    "skipped: too large": "it, or what it unpacks to, is larger than what is opened",
+    "skipped: too slow": "it took longer than --seconds",
+    "skipped: unknown format": "no DICOM, NIfTI, PNG, JPEG or archive in MedMNIST's form",
+    "held: a video": "nobody can look for text in every frame of it but a person",
+    "held: an encapsulated document": "a PDF, CDA or model, which may say anything",
+    "held: leak scan": "the result still held identity",
+    "held: text in the pixels": "there may be text that was not blanked",
+}
+
 
 class IngestError(FedWitnessError):
     """The run cannot go on, for no file's fault; what was done is kept."""
@@ -644,6 +677,7 @@ def _sum_up(
     report = {
         "counts": dict(counts),
         "reasons": dict(sorted(reasons.items())),
+        "meanings": {one: MEANINGS[one] for one in (*counts, *sorted(reasons)) if one in MEANINGS},
         "modalities": dict(sorted(modalities.items())),
         "actions": dict(sorted(actions.items())),
         "output": hasher.hexdigest(),

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pydicom
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.pixels.utils import pixel_array
 from pydicom.sequence import Sequence
 
 from chain.secret_file import kept_secret
@@ -19,7 +21,7 @@ from node.dicom import read_instance
 from node.ingest import ingest
 from node.journal import HELD, TAKEN, Entry, Journal
 from node.leaks import identities_in, leaks_in
-from node.pixels import clean_pixels
+from node.pixels import clean_pixels, has_pixels
 
 REAL = Path(pydicom.__file__).parent / "data"
 NAME, NUMBER, BORN, STREET = "Quixotada^Dulcinea", "TBS7741902", "19470312", "Windmill Lane 17"
@@ -141,6 +143,48 @@ def test_the_scan_finds_the_identities_where_they_were_and_not_where_they_are_no
         assert leaks_in(output, identities) == ()
         looked += 1
     assert looked >= 85
+
+
+def taken(run: Run) -> Iterator[tuple[Path, Path]]:
+    """Yield each file that was taken, and what it became."""
+    for entry in run.entries:
+        if entry.outcome == TAKEN:
+            output = run.out / "files" / entry.id[:2] / f"{entry.id}.dcm"
+            yield run.source / entry.path.decode(), output
+
+
+def test_pixels_outside_blanked_boxes_are_as_they_were(run: Run) -> None:
+    images, boxes = 0, 0
+    for source, output in taken(run):
+        dataset = read_instance(source)
+        if not has_pixels(dataset):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            before = np.array(pixel_array(dataset))
+            after = pixel_array(pydicom.dcmread(output))
+        same = before == after
+        frames = same if same.ndim == 2 + (dataset.SamplesPerPixel > 1) + 1 else same[None]
+        found = clean_pixels(dataset).boxes
+        for number, box in found:
+            frames[number, box.top : box.bottom, box.left : box.right] = True
+        assert same.all(), source.name
+        images, boxes = images + 1, boxes + len(found)
+    assert images >= 60
+    assert boxes == run.done.report["counts"]["blanked"]
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools are not installed")
+def test_no_file_has_an_error_that_it_did_not_have(run: Run) -> None:
+    compared = 0
+    for source, output in taken(run):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            is_whole = "SOPClassUID" in pydicom.dcmread(source, force=True)
+        if is_whole:  # of what kind another is, and what it lacks, nobody can tell
+            assert errors_of(output) - errors_of(source) == set(), source.name
+            compared += 1
+    assert compared >= 85
 
 
 def test_uids_are_consistent_across_a_study(run: Run) -> None:
