@@ -1,10 +1,10 @@
 """Facts as files: JSON Lines with all that is known, CSV for spreadsheets, PROV for tools.
 
 One line is one fact, and ``kind`` says which: the ledger with the block of the export, a party, a
-data-set version, a change of either, a model that descends from a version, a round, an update with
-its newest verdict, an earlier verdict, a proposal, a witness's word, a cosignature. Block and
-transaction of what proves it stand beside it. Everything is written as it is read, so that an
-export of any length takes little memory.
+data-set version, a change of either, a model that descends from a version, a reading of an image of
+it, a round, an update with its newest verdict, an earlier verdict, a proposal, a witness's word, a
+cosignature. Block and transaction of what proves it stand beside it. Everything is written as it is
+read, so that an export of any length takes little memory.
 
 Names and reasons are strangers' words. JSON is written in ASCII, and in CSV what steers a terminal
 is spelled out and what a spreadsheet would take for a formula is led by an apostrophe
@@ -25,6 +25,7 @@ from aggregator.queries import (
     Descendant,
     MembershipChange,
     ProposalEntry,
+    ReadingEntry,
     RoundEntry,
     RoundHistory,
     VerdictEntry,
@@ -126,6 +127,8 @@ def _lines(facts: Iterable[Fact]) -> Iterator[_Line]:
                     yield _line("version_change", step, version=to_hex(fact.version))
             case DescendantFact():
                 yield _line("descendant", fact.model, version=to_hex(fact.version))
+            case ReadingEntry():
+                yield _line("reading", fact)
             case Contribution():
                 yield _update(fact)
             case RoundHistory():
@@ -169,6 +172,7 @@ def _columns() -> tuple[str, ...]:
         VersionEntry,
         VersionChange,
         Descendant,
+        ReadingEntry,
         RoundEntry,
         Contribution,
         VerdictEntry,

@@ -15,6 +15,7 @@ from aggregator.queries import (
     Descendant,
     MembershipChange,
     Page,
+    ReadingEntry,
     RoundHistory,
     VersionEntry,
 )
@@ -63,7 +64,13 @@ class DescendantFact:
 
 
 Fact: TypeAlias = (
-    LedgerState | PartyFact | VersionEntry | DescendantFact | Contribution | RoundHistory
+    LedgerState
+    | PartyFact
+    | VersionEntry
+    | DescendantFact
+    | ReadingEntry
+    | Contribution
+    | RoundHistory
 )
 
 
@@ -97,7 +104,7 @@ class Facts:
             number = history.round.base_round
 
     def of_dataset(self, dataset: bytes) -> Iterator[Fact]:
-        """Tell of a data set's versions, the models that descend from them, and each use."""
+        """Tell of a data set's versions, what descends from them, their readings, and each use."""
 
         def page(cursor: str | None) -> queries.DatasetHistory:
             return self._ask(
@@ -109,10 +116,11 @@ class Facts:
         yield from first.versions
         for version in first.versions:
             yield from self._descendants(version.version)
+            yield from self._readings(version=version.version)
         yield from _entries(first.uses, lambda cursor: page(cursor).uses)
 
     def of_hospital(self, hospital: str) -> Iterator[Fact]:
-        """Tell of a hospital, its data-set versions and each of its updates."""
+        """Tell of a hospital, its data-set versions, its readings and each of its updates."""
 
         def page(cursor: str | None) -> queries.HospitalHistory:
             return self._ask(
@@ -134,6 +142,7 @@ class Facts:
             first.changes,
         )
         yield from first.versions
+        yield from self._readings(hospital=hospital)
         yield from _entries(first.contributions, lambda cursor: page(cursor).contributions)
 
     def _round(self, number: int) -> RoundHistory:
@@ -152,6 +161,14 @@ class Facts:
 
         for model in _entries(page(None), page):
             yield DescendantFact(version, model)
+
+    def _readings(self, **which: Any) -> Iterator[ReadingEntry]:
+        def page(cursor: str | None) -> Page[ReadingEntry]:
+            return self._ask(
+                lambda session: queries.readings(session, **which, cursor=cursor, limit=PAGE)
+            )
+
+        yield from _entries(page(None), page)
 
     def _ask(self, question: Callable[[Any], T]) -> T:
         answer, at = self._index.ask(question)

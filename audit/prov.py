@@ -1,8 +1,9 @@
 """Provenance as others' tools read it: W3C PROV-JSON (https://www.w3.org/submissions/prov-json/).
 
-Entities are models, updates, data-set versions and the image sets that they commit to. Activities
-are what made them: registration, training, aggregation, witnessing, withdrawal. Agents are
-hospitals, aggregators and witnesses. Identifiers are names within one ledger; what proves a
+Entities are models, updates, data-set versions, the image sets that they commit to, and single
+images with readings of them. Activities are what made or ended them: registration, training,
+aggregation, witnessing, interpretation, withdrawal, erasure. Agents are hospitals, clinicians,
+aggregators and witnesses. Identifiers are names within one ledger; what proves a
 statement, its block and transaction, stands beside it under a namespace of ours.
 
 A document groups its statements by kind, and facts arrive round by round: each group waits in a
@@ -21,6 +22,7 @@ from typing import IO, TypeAlias
 from aggregator.queries import (
     Contribution,
     ProposalEntry,
+    ReadingEntry,
     RoundHistory,
     VerdictEntry,
     VersionEntry,
@@ -82,10 +84,10 @@ def prov_json(facts: Iterable[Fact]) -> Iterator[str]:
         yield "}\n"
 
 
-_WITHDRAWN = "WITHDRAWN"
+_WITHDRAWN, _ERASED = "WITHDRAWN", "ERASED"
 
-# An update is one fact, so none of what it makes is told twice.
-_TOLD_ONCE = ("update-", "training-", "witnessing-")
+# An update is one fact, and so is a reading: none of what it makes is told twice.
+_TOLD_ONCE = ("update-", "training-", "witnessing-", "reading-", "interpretation-")
 
 
 def _statements(fact: Fact) -> Iterator[_Statement]:
@@ -101,6 +103,8 @@ def _statements(fact: Fact) -> Iterator[_Statement]:
             kind = "fedwitness:Trained" if fact.model.trained else "fedwitness:Inherited"
             model, version = f"model-{fact.model.model.hex()}", f"version-{fact.version.hex()}"
             yield _derived(model, version, kind=kind, values=flat(fact.model))
+        case ReadingEntry():
+            yield from _reading(fact)
         case Contribution():
             yield from _update(fact)
             if fact.verdict is not None:
@@ -131,6 +135,47 @@ def _version(entry: VersionEntry) -> Iterator[_Statement]:
             yield _associated(withdrawal, entry.hospital, "hospital")
             told = {**_time("prov:time", change.changed_at), **flat(change.position)}
             yield _relation("wasInvalidatedBy", told, entity=version, activity=withdrawal)
+        if change.what == _ERASED and change.image is not None:
+            image = f"image-{change.image.hex()}"
+            erasure = f"erasure-{change.image.hex()}-{entry.version.hex()}"
+            yield _image(change.image)
+            yield _derived(image, images)
+            yield _activity(erasure, "Erasure", flat(change), change.changed_at)
+            yield _associated(erasure, entry.hospital, "hospital")
+            told = {**_time("prov:time", change.changed_at), **flat(change.position)}
+            yield _relation("wasInvalidatedBy", told, entity=image, activity=erasure)
+
+
+def _reading(entry: ReadingEntry) -> Iterator[_Statement]:
+    """Tell of a reading, a second opinion or a correction, which supersedes and erases nothing."""
+    reading, image = f"reading-{entry.reading.hex()}", f"image-{entry.image.hex()}"
+    interpretation = f"interpretation-{entry.reading.hex()}"
+    known = flat(entry)
+    yield _entity(reading, "Reading", known | {"cid": str(Cid.from_blob_digest(entry.blob))})
+    yield _image(entry.image)
+    yield _agent(entry.author)
+    yield _agent(entry.hospital)
+    values = {name: known[name] for name in ("version", "block", "transaction")}
+    yield _activity(interpretation, "Interpretation", values, entry.recorded_at)
+    yield _associated(interpretation, entry.author, "author")
+    yield _relation("used", activity=interpretation, entity=image)
+    yield _generated(reading, interpretation, entry.recorded_at)
+    yield _attributed(reading, entry.author)
+    if entry.author != entry.hospital:
+        yield _relation(
+            "actedOnBehalfOf",
+            delegate=f"party-{entry.author}",
+            responsible=f"party-{entry.hospital}",
+            activity=interpretation,
+        )
+    if entry.corrects is not None:
+        yield _derived(reading, f"reading-{entry.corrects.hex()}", kind="prov:Revision")
+    if entry.opinion_on is not None:
+        yield _derived(reading, f"reading-{entry.opinion_on.hex()}")
+
+
+def _image(commitment: bytes) -> _Statement:
+    return _entity(f"image-{commitment.hex()}", "Image", {"commitment": to_hex(commitment)})
 
 
 def _update(entry: Contribution, base_model: bytes | None = None) -> Iterator[_Statement]:

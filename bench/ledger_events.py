@@ -249,10 +249,11 @@ class _Federation:
             yield self._log("Readings", "ReadingCorrected", told)
         if self._happens(0.5) and reader != owner:
             self._mine()
-            asked = {"request": request, "image": image, "hospital": owner}
+            asked: dict[str, Any] = {"request": request, "image": image, "hospital": owner}
             asked |= {"version": version.version, "reader": self.draw.choice((reader, NOBODY))}
-            asked |= {"opinionOn": first, "takeBy": _time_of(self.block) + 86_400}
-            asked |= {"fulfilBy": asked["takeBy"] + 86_400, "question": self._digest()}
+            asked |= {"opinionOn": first, "question": self._digest()}
+            asked["takeBy"] = _time_of(self.block) + 86_400
+            asked["fulfilBy"] = asked["takeBy"] + 86_400
             yield self._log("Readings", "ReadingRequested", asked)
             if self._happens(0.8):
                 yield from self._fulfilment(image, version.version, reader, first, request)

@@ -16,6 +16,7 @@ from prov.model import (
     ProvAgent,
     ProvAssociation,
     ProvAttribution,
+    ProvDelegation,
     ProvDerivation,
     ProvDocument,
     ProvEntity,
@@ -32,6 +33,7 @@ from aggregator.queries import (
     Descendant,
     MembershipChange,
     ProposalEntry,
+    ReadingEntry,
     RoundEntry,
     RoundHistory,
     VerdictEntry,
@@ -179,6 +181,36 @@ def party(name: str = "North") -> PartyFact:
     return PartyFact(HOSPITALS[0], name, ("HOSPITAL",), False, None, NOON, at(3), (change,))
 
 
+IMAGE = b"\x1a" * 32
+
+
+def read(number: int, **changes: Any) -> ReadingEntry:
+    entry = ReadingEntry(
+        reading=bytes([0xE0 + number]) * 32,
+        version=VERSION,
+        image=IMAGE,
+        owner=HOSPITALS[0],
+        hospital=HOSPITALS[0],
+        author=WITNESS,
+        opinion_on=None,
+        request=None,
+        document=b"\xd0" * 32,
+        blob=b"\xb0" * 32,
+        corrects=None,
+        corrected_by=None,
+        reason=None,
+        recorded_at=NOON + 60 * number,
+        position=at(45 + number),
+    )
+    return replace(entry, **changes)
+
+
+def erased() -> VersionEntry:
+    told = VersionChange("ERASED", None, None, None, NOON + 600, at(51), IMAGE)
+    return version(changes=(*version().changes, told))
+
+
+OPINION = {"hospital": HOSPITALS[1], "author": HOSPITALS[1], "opinion_on": b"\xe1" * 32}
 STATE = LedgerState(31337, LEDGER, 57, b"\x57" * 32)
 OF_MODEL: tuple[Fact, ...] = (STATE, version(), history(2), history(1))
 OF_OTHERS: tuple[Fact, ...] = (
@@ -188,6 +220,7 @@ OF_OTHERS: tuple[Fact, ...] = (
     DescendantFact(
         VERSION, Descendant("lesion", 2, MODELS[2], b"\x0f" * 32, True, (6,), NOON + 200, at(40))
     ),
+    read(1),
     contribution(2, HOSPITALS[0]),
     replace(contribution(1, HOSPITALS[0]), verdict=None),
 )
@@ -245,6 +278,29 @@ def test_a_models_provenance_is_read_by_the_prov_library() -> None:
     ((what, by, when),) = ends(found, ProvInvalidation)
     assert (what, by) == (data, f"withdrawal-{'da' * 32}")
     assert when.startswith("2026-01-01")
+
+
+def test_readings_and_an_erasure_are_read_by_the_prov_library() -> None:
+    corrects = {"corrects": b"\xe1" * 32, "reason": "left, not right"}
+    found = document((STATE, erased(), read(1), read(2, **OPINION), read(3, **corrects)))
+    first, second, third = (f"reading-{f'e{number}' * 32}" for number in (1, 2, 3))
+    image, reading = f"image-{'1a' * 32}", f"interpretation-{'e1' * 32}"
+    assert names(found, ProvEntity) >= {first, second, third, image}
+    assert (reading, image) in ends(found, ProvUsage)
+    assert (first, f"party-{WITNESS}") in ends(found, ProvAttribution)
+    derived = ends(found, ProvDerivation)
+    assert {(second, first), (third, first), (image, f"images-{'3e' * 32}")} <= derived
+    # A clinician acts in a hospital's name, and a hospital in its own.
+    delegations = ends(found, ProvDelegation)
+    assert (f"party-{WITNESS}", f"party-{HOSPITALS[0]}", reading) in delegations
+    assert not any(f"party-{HOSPITALS[1]}" in one for one in delegations)
+    ended = {one[:2] for one in ends(found, ProvInvalidation)}
+    assert (image, f"erasure-{'1a' * 32}-{'da' * 32}") in ended
+    lines = [
+        json.loads(line) for line in text((STATE, erased(), read(1)), Format.JSONL).splitlines()
+    ]
+    assert [line["kind"] for line in lines][-2:] == ["version_change", "reading"]
+    assert (lines[-2]["what"], lines[-2]["image"]) == ("ERASED", "0x" + "1a" * 32)
 
 
 def test_a_statement_says_what_proves_it() -> None:
