@@ -273,6 +273,26 @@ contract DatasetRegistryTest is ImageFederation {
         _assert(images == uint256(IMAGES) + more, "sum");
     }
 
+    function testAPurposeThatOneOfTheVersionsForbidsIsRefused(
+        uint48 one,
+        uint48 other,
+        uint8 purpose
+    ) public {
+        purpose %= 48;
+        IDatasetRegistry.Terms memory terms = _named("more");
+        terms.purposes = other;
+        bytes32 second = _register(hospitals[0], terms);
+        vm.prank(hospitals[0]);
+        datasets.permitPurposes(versions[0], one);
+        try
+            datasets.usableImages(hospitals[0], _ascending(versions[0], second), purpose)
+        returns (uint256) {
+            _assert(((one & other) >> purpose) & 1 == 1, "both permit it");
+        } catch {
+            _assert(((one & other) >> purpose) & 1 == 0, "one forbids it");
+        }
+    }
+
     function testVersionsMustAscendWithoutRepetition() public {
         bytes32[] memory both = _ascending(versions[0], _register(hospitals[0], _named("more")));
         (both[0], both[1]) = (both[1], both[0]);

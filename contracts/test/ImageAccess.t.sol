@@ -212,6 +212,19 @@ contract ImageAccessTest is ImageFederation {
         _assert(!access.isLive(_grantTerms(bytes32(0))), "expired");
     }
 
+    function testAGrantIsLiveToItsExpiryAndNeverAfter(uint64 lasts, uint64 time) public {
+        IImageAccess.Grant memory terms = _grantTerms(bytes32(0));
+        terms.expiry = uint64(_bound(lasts, NOW + 1, NOW + 365 days));
+        vm.prank(hospitals[0]);
+        access.grant(terms, new bytes32[](0));
+        time = uint64(_bound(time, NOW, NOW + 2 * 365 days));
+        vm.warp(time);
+        _assert(access.isLive(terms) == (time <= terms.expiry), "live to its expiry");
+        vm.prank(hospitals[0]);
+        access.revoke(terms);
+        _assert(!access.isLive(terms), "not after its revocation");
+    }
+
     function testASuspensionEndsAGrantUntilReinstatement() public {
         _grant();
         _suspend(researcher);
