@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chain.errors import FedWitnessError, InvalidInputError, LedgerError
 from chain.ledger import Ledger
-from chain.look_receipts import LookReceipt, to_header, to_json
+from chain.look_receipts import LookReceipt, to_header, to_json, to_short_header
 from node.gateway import accepting, retrieval
 from node.gateway.accepting import EXPLICIT, PLAIN_JSON, Form, Offer, acceptable
 from node.gateway.catalogue import Catalogue, FileChangedError, Instance, parse_instance
@@ -326,7 +326,7 @@ def _instances(gateway: Gateway, request: Request) -> Response:
     def body() -> Iterator[bytes]:
         for one, receipt in zip(asked.found, receipts, strict=True):
             raw = first if one is asked.found[0] else _file(one, form)
-            told = {"Content-Location": _url(gateway, one), RECEIPT: to_header(receipt)}
+            told = {"Content-Location": _url(gateway, one), RECEIPT: to_short_header(receipt)}
             yield _part_head(boundary, form.content_type(), told)
             yield raw
         yield _end(boundary)

@@ -1,5 +1,6 @@
 """Receipts against what a hospital anchored: whatever it hides is a finding."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from chain.look_receipts import (
     read_receipt,
     to_header,
     to_json,
+    to_short_header,
     write_receipt,
 )
 from chain.looks import looks_root, prove_look
@@ -147,6 +149,12 @@ def test_a_receipt_is_read_as_it_was_written(tmp_path: Path) -> None:
         write_receipt(tmp_path / "look.json", one)
         assert read_receipt(tmp_path / "look.json") == one
         assert from_header(to_header(one)) == one
+    short = to_short_header(RECEIPTS[0])
+    assert len(short) == 412
+    assert from_header(short) == RECEIPTS[0]
+    # As somebody saves it who knows nothing of its form.
+    (tmp_path / "short").write_bytes(base64.urlsafe_b64decode(short))
+    assert read_receipt(tmp_path / "short") == RECEIPTS[0]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +178,6 @@ def test_what_is_no_receipt_is_refused(raw: bytes) -> None:
 
 
 def test_a_header_that_is_no_receipt_is_refused() -> None:
-    for value in ("", "%%%", "e30", "ä"):
+    for value in ("", "%%%", "e30", "ä", to_short_header(RECEIPTS[0])[:-4]):
         with pytest.raises(InvalidInputError):
             from_header(value)

@@ -62,6 +62,8 @@ def test_each_image_of_a_study_has_a_look_and_a_receipt_of_its_own(room: Room) -
     assert room.writer.log.read(0, 2) == tuple(receipts)
     images = {one.look.image for one in receipts}
     assert images == set(room.dataset.commitments[:2])
+    # Within which viewers look for the end of a part's headers.
+    assert max(map(len, heads)) < 1000
     assert all(room.paths[place].read_bytes() in answer.content for place in range(2))
 
 
