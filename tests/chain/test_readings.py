@@ -196,6 +196,10 @@ def test_a_request_is_taken_given_back_taken_again_and_fulfilled(
     assert requests.request(request) == expected(RequestState.FULFILLED, READER, reading)
     found = requests.reading(reading)
     assert (found.terms, found.request) == (said, request)
+    members = to_json_dict(requests.request(request))
+    assert from_json_dict(ReadingRequest, members) == requests.request(request)
+    with pytest.raises(InvalidInputError, match="taker: expected a checksummed address"):
+        from_json_dict(ReadingRequest, {**members, "taker": federation.address(READER).lower()})
     assert refusal(lambda: reader.fulfil(request, said)) == "ReadingsUnexpectedState"
     with pytest.raises(InvalidInputError, match="no request for a reading 0x"):
         reader.take(digest("none"))
