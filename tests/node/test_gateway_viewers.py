@@ -15,7 +15,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from chain.errors import InvalidInputError
 from chain.look_receipts import from_header
@@ -39,6 +39,7 @@ from node.gateway.encoding import compress_frame, compress_instance, is_compress
 from node.gateway.origins import read_origin
 from node.images import read_ingested
 from node.ingest import ingest
+from tests.federation import ROOT
 from tests.node.gateway_room import (
     NOWHERE,
     REAL_FILES,
@@ -52,6 +53,7 @@ from tests.node.gateway_room import (
 )
 
 VIEWER = "https://viewer.example.org"
+FLAGS = ["--no-sandbox", "--disable-gpu"]
 FOREIGN = ("https://viewer.example.org.evil.net", "http://viewer.example.org", "null", "*")
 PREFLIGHT = {
     "Access-Control-Request-Method": "GET",
@@ -157,7 +159,35 @@ def test_what_is_no_origin_or_no_safe_one_is_refused(text: str) -> None:
         read_origin(text)
 
 
-PAGE = """<!doctype html><title>A viewer</title>"""
+# What OHIF asks with, as its authors publish it.
+CLIENT = ROOT / "node_modules" / "dicomweb-client" / "build" / "dicomweb-client.js"
+PAGE = """<!doctype html><title>A viewer</title><script src="client.js"></script>"""
+READ = """async ([url, token, study, series, uid, syntaxes]) => {
+  const headers = { Authorization: `Bearer ${token}` };
+  const client = new DICOMwebClient.api.DICOMwebClient({ url, headers });
+  const where = { studyInstanceUID: study, seriesInstanceUID: series, sopInstanceUID: uid };
+  const frame = async (mediaType, transferSyntaxUID) => {
+    const mediaTypes = [{ mediaType, transferSyntaxUID }];
+    const found = await client.retrieveInstanceFrames({ ...where, frameNumbers: [1], mediaTypes });
+    return Array.from(new Uint8Array(found[0]));
+  };
+  const sizes = (found) => found.map((one) => one.byteLength);
+  const options = { limit: 101, offset: 0, fuzzymatching: false, includefield: "00081030" };
+  const [metadata] = await client.retrieveSeriesMetadata(where);
+  const [bulk] = await client.retrieveBulkData({ BulkDataURI: metadata["7FE00010"].BulkDataURI });
+  const mediaTypes = [{ mediaType: "image/png" }];
+  const drawn = await client.retrieveInstanceRendered({ ...where, mediaTypes });
+  return {
+    studies: (await client.searchForStudies({ queryParams: options })).length,
+    instances: (await client.searchForInstances({ studyInstanceUID: study })).length,
+    whole: (await client.retrieveInstance(where)).byteLength,
+    study: sizes(await client.retrieveStudy(where)),
+    bulk: Array.from(new Uint8Array(bulk)),
+    plain: await frame("application/octet-stream", "*"),
+    compressed: await Promise.all(syntaxes.map(([media, syntax]) => frame(media, syntax))),
+    drawn: sizes([drawn].flat())[0],
+  };
+}"""
 LOOK = """async ([url, token]) => {
   try {
     const answer = await fetch(url, {
@@ -180,6 +210,8 @@ def viewer(tmp_path: Path) -> Iterator[str]:
     """The origin of a page that has nothing to do with any gateway."""
     (tmp_path / "viewer").mkdir()
     (tmp_path / "viewer" / "index.html").write_text(PAGE)
+    if CLIENT.exists():
+        shutil.copy(CLIENT, tmp_path / "viewer" / "client.js")
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -192,15 +224,21 @@ def viewer(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
-def test_a_page_in_a_browser_sees_an_image_and_its_receipt_only_from_a_named_origin(
-    ingested: tuple[Path, Path], tmp_path: Path, viewer: str
-) -> None:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("Chromium is not installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page()
+        opened_browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield opened_browser
+        opened_browser.close()
+
+
+def test_a_page_in_a_browser_sees_an_image_and_its_receipt_only_from_a_named_origin(
+    browser: Browser, ingested: tuple[Path, Path], tmp_path: Path, viewer: str
+) -> None:
+    with browser.new_page() as page:
         page.goto(viewer)
         for origins in (frozenset({read_origin(viewer)}), frozenset({VIEWER})):
             folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -218,7 +256,34 @@ def test_a_page_in_a_browser_sees_an_image_and_its_receipt_only_from_a_named_ori
                 assert room.writer.log.read(0, 1) == (from_header(shown),)
                 (gone, *_) = page.evaluate(LOOK, [f"{room.root}{NOWHERE}/frames/1", token])
                 assert gone == 404
-        browser.close()
+
+
+def test_the_client_of_ohif_finds_and_reads_what_is_permitted(
+    browser: Browser, ingested: tuple[Path, Path], tmp_path: Path, viewer: str
+) -> None:
+    syntaxes = [("image/jls", JPEG_LS), ("image/jp2", JPEG_2000)]
+    (tmp_path / "gateway").mkdir()
+    with (
+        opened(*ingested, tmp_path / "gateway", origins=frozenset({viewer})) as room,
+        browser.new_page() as page,
+    ):
+        room.give(0)
+        room.give(1)
+        page.goto(viewer)
+        header = room.header(0)
+        where = [header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID]
+        token = room.headers["Authorization"].removeprefix("Bearer ")
+        asked = [f"{room.root}/dicomweb", token, *map(str, where), syntaxes]
+        found = page.evaluate(READ, asked)
+        sizes = [path.stat().st_size for path in room.paths[:2]]
+        assert (found["studies"], found["instances"]) == (1, 2)
+        assert (found["whole"], found["study"]) == (sizes[0], sizes)
+        assert bytes(found["plain"]) == bytes(found["bulk"]) == header.PixelData
+        for (_, syntax), stream in zip(syntaxes, found["compressed"], strict=True):
+            assert bytes(stream) == compress_frame(header, header.PixelData, syntax)
+        assert found["drawn"] > 100
+        # A series' metadata, an image, a study of two, bulk data, three frames, a picture.
+        assert room.looks == 9
 
 
 # The forms in which images go out
