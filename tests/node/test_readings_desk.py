@@ -1,6 +1,7 @@
 """A clinician's desk: what is said is stored first, said once, and opened by whom it is for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,24 @@ def test_whoever_is_interrupted_says_it_once(town: Town, what: str, moment: str)
     say()
     added = len(readings.known) - count[0], len(readings.asked) - count[1]
     assert added == ((0, 1) if what == "ask" else (1, 0))
+
+
+def test_what_the_ledger_has_already_is_neither_stored_nor_sent_again(town: Town) -> None:
+    readings = town.ledger.readings
+    readings.after = cut
+    with pytest.raises(CutError):
+        record(town.desk(OWNER), IMAGE, spoken())
+    ((reading, _),) = readings.known.items()
+    readings.after, readings.before = lambda: None, cut
+
+    class Away(MemoryBlobStore):
+        def put(self, source: object) -> Cid:
+            raise CutError(source)
+
+    town.blobs = Away()
+    said = record(town.desk(OWNER), IMAGE, spoken())
+    assert (said.id, said.before) == (reading, True)
+    assert not list(town.folder.rglob("envelope"))
 
 
 def test_nothing_is_said_before_the_envelope_can_be_read_back(town: Town) -> None:
@@ -291,6 +310,11 @@ def test_a_shared_copy_is_held_against_the_ledger(town: Town) -> None:
         open_reading(town.desk(READER), other.id, copy)
     with pytest.raises(SealedToOthersError):
         open_reading(town.desk(STRANGER), said.id, copy)
+    readings = town.ledger.readings
+    honest = readings.known[said.id]
+    readings.known[said.id] = replace(honest, terms=replace(honest.terms, document=bytes(32)))
+    with pytest.raises(DigestMismatchError):
+        share(town.desk(OWNER, None, READER.address), said.id)
     drafts = town.folder / OWNER.address / "drafts"
     assert not list(drafts.glob("copy-*"))
 
