@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pydicom
@@ -29,8 +29,10 @@ from chain.look_receipts import LookReceipt, from_header, request_digest, write_
 from chain.types import Role
 from node.gateway.visiting import Visit
 from node.look_log import LookLog, LookWriter, Sight
+from tests.api.conftest import running
 from tests.cli.conftest import Party, run, with_key_files
 from tests.federation import Federation
+from tests.memory_blobs import MemoryBlobStore
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 120.0
@@ -292,6 +294,39 @@ def test_an_unmodified_client_sees_what_is_permitted_and_nothing_else(
     assert plain(session.get(f"{gateway.url}{seen}")) == refused
     assert client.search_for_instances() == []
     assert len(gateway.log) == 14
+
+
+def test_looks_that_are_handed_over_tell_who_saw_an_image(gateway: Gateway, tmp_path: Path) -> None:
+    seen, other = gateway.images[0], gateway.images[3]
+    federation, hospital = gateway.hospital.federation, gateway.hospital
+    for one in (seen, other):
+        gateway.give(one.number)
+        assert gateway.session().get(f"{gateway.url}{one}").status_code == 200
+    assert hospital.run("hospital", "looks", "anchor")[0] == 0
+    assert gateway.session().get(f"{gateway.url}{seen}").status_code == 200
+    (tmp_path / "server").mkdir()
+    ledger = cast("Any", federation.ledgers["steward"])
+    with running(tmp_path / "server", ledger, MemoryBlobStore()) as server:
+        words = ("hospital", "looks", "hand-over", "--api", server.url)
+        code, told = hospital.run(*words)
+        assert code == 0, told
+        assert told["handed_over"] == [{"batch": 1, "first": 0, "entries": 2}]
+        assert (told["anchored"], told["logged"]) == (2, 3)
+        code, told = hospital.run(*words)
+        assert (code, told["handed_over"]) == (0, [])
+        assert hospital.run("hospital", "looks", "anchor")[0] == 0
+        code, told = hospital.run(*words)
+        assert (code, told["handed_over"]) == (0, [{"batch": 2, "first": 2, "entries": 1}])
+
+        # The auditors' answer is the hospital's own.
+        image = gateway.log.read(0, 1)[0].look.image
+        session = server.sign_in(federation.identities["auditor"].account)
+        history = server.http.get(f"/v1/images/0x{image.hex()}/history", headers=session).json()
+        entries = history["timeline"]["entries"]
+        looked = [one["look"] for one in entries if one["what"] == "LOOKED"]
+        assert [one["number"] for one in looked] == [0, 2]
+        assert {one["researcher"] for one in looked} == {federation.address("researcher")}
+        assert [one["missing"] for one in history["logs"]] == [0]
 
 
 def test_nobody_gets_in_who_is_not_signed_in_or_no_researcher_any_more(gateway: Gateway) -> None:
