@@ -16,10 +16,11 @@ just after, whatever other tests did (`evm_snapshot` and `evm_revert`).
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from eth_account import Account
@@ -197,12 +198,15 @@ class Federation:
             self.attest(round_number, witness)
 
 
-def found_federation(rpc_url: str, outboxes: Path) -> Federation:
+def found_federation(
+    rpc_url: str, outboxes: Path, names: Mapping[str, str] = MappingProxyType({})
+) -> Federation:
     """Deploy the contracts, fund and enrol everybody, and register a version for each hospital.
 
     Args:
         rpc_url: An anvil, whose accounts can be funded out of nothing.
         outboxes: Folder of the outboxes.
+        names: What parties are called on the ledger, if not as in `PARTIES`.
     """
     identities = {name: identity(name) for name in PARTIES}
     for party in identities.values():
@@ -214,7 +218,7 @@ def found_federation(rpc_url: str, outboxes: Path) -> Federation:
         if role is not Role.STEWARD:
             party = identities[name]
             steward = federation.ledgers["steward"]
-            steward.enroll(party.address, role, party.encryption_key, name)
+            steward.enroll(party.address, role, party.encryption_key, names.get(name, name))
     for name in HOSPITALS:
         federation.versions[name] = federation.ledgers[name].register_version(dataset_terms(name))
     return federation

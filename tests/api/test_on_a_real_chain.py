@@ -2,94 +2,27 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from api.server import serve
-from api.settings import Settings
 from chain.blobs import IpfsBlobStore
 from chain.cid import Cid, blob_cid
-from chain.devnet.anvil import fund
-from chain.devnet.ports import free_port
-from chain.keystore import create_identity
 from chain.types import UpdateRecord
 from chain.wire import to_hex, to_json_dict
 from tests.api.conftest import OFFSET_STREAM
+from tests.api.server_process import Server, serving, wait_for
 from tests.api.signing_in import session_headers
-from tests.federation import ETHER, HOSPITALS, PURPOSE, TASK, WITNESSES, Federation
-
-
-@dataclass
-class Server:
-    """A server process that can be killed and started again."""
-
-    settings: Settings
-    http: httpx.Client
-    running: list[BaseProcess] = field(default_factory=list)
-
-    def start(self) -> None:
-        process = get_context("spawn").Process(target=serve, args=(self.settings,))
-        process.start()
-        self.running.append(process)
-        wait_for(self._answers)
-
-    def kill(self) -> None:
-        process = self.running.pop()
-        process.kill()
-        process.join(10)
-
-    def _answers(self) -> bool:
-        try:
-            return self.http.get("/healthz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-
-def wait_for(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+from tests.federation import HOSPITALS, PURPOSE, TASK, WITNESSES, Federation
 
 
 @pytest.fixture
 def server(federation: Federation, ipfs: str, tmp_path: Path) -> Iterator[Server]:
-    relayer = create_identity(tmp_path / "keys", "relayer", "a password", scrypt_n=2)
-    fund(federation.rpc_url, relayer.address, ETHER)
-    password = tmp_path / "password"
-    password.write_text("a password")
-    password.chmod(0o600)
-    port = free_port()
-    settings = Settings(
-        rpc_url=federation.rpc_url,
-        ledger=federation.reader.address,
-        image_access=federation.deployment.image_access,
-        ipfs=ipfs,
-        index_url=f"sqlite:///{tmp_path / 'index.sqlite'}",
-        spool=tmp_path / "spool",
-        keystore=tmp_path / "keys",
-        relayer="relayer",
-        password_file=password,
-        port=port,
-        poll_seconds=0.1,
-        spool_reserve_bytes=0,
-    )
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
-        found = Server(settings, http)
-        found.start()
-        try:
-            yield found
-        finally:
-            for process in found.running:
-                process.terminate()
-                process.join(30)
+    with serving(federation, ipfs, tmp_path) as found:
+        yield found
 
 
 def signed_in(server: Server, federation: Federation, name: str) -> dict[str, str]:

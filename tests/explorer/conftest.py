@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from eth_account.signers.local import LocalAccount
+from playwright.sync_api import Browser, sync_playwright
 
 from chain.types import Look
 from tests.api.conftest import Running, running
@@ -15,6 +16,14 @@ from tests.api.signing_in import message, offered, signature
 from tests.explorer.readings_story import FIRST, OWNER, Clinic, hand_over, read_and_asked
 from tests.explorer.story import HOSTILE, HOUR, Story, StoryLedger, account, hostile, told
 from tests.memory_blobs import MemoryBlobStore
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @contextmanager
@@ -92,6 +101,14 @@ def session_cookie(server: Running, who: LocalAccount) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def auditor(site: Running) -> dict[str, str]:
     return session_cookie(site, account("auditor"))
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="session")

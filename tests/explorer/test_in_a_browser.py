@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from eth_account.messages import encode_defunct
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.api.conftest import Running
 from tests.explorer.conftest import session_cookie
@@ -18,13 +18,6 @@ from tests.explorer.test_pages import pages_of
 from tests.federation import ROOT
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
 # An auditor's wallet, as EIP-1193 has it: the page asks, `signWith` answers from outside.
@@ -39,17 +32,17 @@ window.ethereum = {
 """
 
 
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield found
-        found.close()
+class Site(Protocol):
+    """A server that is running."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
 
 
 @contextmanager
 def opened(
-    browser: Browser, site: Running, cookie: dict[str, str] | None = None, **options: Any
+    browser: Browser, site: Site, cookie: dict[str, str] | None = None, **options: Any
 ) -> Iterator[Page]:
     """Open a page that may ask this server alone, and must have nothing to complain of."""
     context = browser.new_context(**{"viewport": DESK, "reduced_motion": "reduce"} | options)

@@ -21,8 +21,8 @@ from chain.signing import sign_head
 from tests.aggregator.training import Training
 from tests.api.conftest import Running, running
 from tests.audit.bundles import model_of
-from tests.explorer.conftest import session_cookie
-from tests.explorer.test_in_a_browser import FLAGS, violations
+from tests.explorer.conftest import FLAGS, session_cookie
+from tests.explorer.test_in_a_browser import violations
 from tests.federation import (
     WITNESSES,
     Federation,
