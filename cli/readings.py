@@ -369,7 +369,8 @@ def open_document(
         screen.say(f"this reading was corrected: what counts is after it, {to_hex(newer)}")
     told = {"says": words_of(found.document)} if show else {}
     data = {"out": str(out), "form": form_of(found.document).value, **told}
-    screen.show({**data, **_reading_json(found.reading)})
+    shown = {**data, **_for_people(found.reading)}
+    screen.show({**data, **_reading_json(found.reading)}, as_lines(_without_none(shown)))
 
 
 @app.command()
@@ -807,11 +808,12 @@ def _request_for_people(one: ReadingRequest, now: int) -> dict[str, object]:
 
 
 def _numbered(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Put rows below each other, for identifiers are too long for tables; leave out what is not."""
-    return {
-        str(number): {name: value for name, value in row.items() if value is not None}
-        for number, row in enumerate(rows, 1)
-    }
+    """Put rows below each other, for identifiers are too long for tables."""
+    return {str(number): _without_none(row) for number, row in enumerate(rows, 1)}
+
+
+def _without_none(row: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def _when(seconds: int) -> str:

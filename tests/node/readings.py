@@ -102,6 +102,8 @@ class FakeReadings:
         found = self.request(request)
         self._check("ReadingsUnexpectedState", found.state is RequestState.TAKEN)
         self._check("ReadingsTooLate", self.ledger.now <= found.terms.fulfil_by)
+        wanted = found.terms.opinion_on
+        self._check("ReadingsOtherOpinion", wanted in {bytes(32), terms.opinion_on})
         reading = self._recorded(terms, request)
         self.asked[request] = replace(found, state=RequestState.FULFILLED, reading=reading)
         return reading

@@ -231,6 +231,14 @@ def test_a_request_is_read_by_who_took_it_and_its_reading_by_both(town: Town) ->
     assert (again.id, again.before) == (said.id, True)
 
 
+def test_a_reading_that_was_asked_as_an_opinion_is_recorded_as_one(town: Town) -> None:
+    first = record(town.desk(OWNER), IMAGE, spoken()).id
+    request = asked(town.desk(OWNER), opinion_on=first)
+    town.ledger.readings.take(request, READER.address)
+    said = fulfil(town.desk(READER), request, spoken("It is new."))
+    assert town.ledger.readings.known[said.id].terms.opinion_on == first
+
+
 def test_a_late_reading_is_refused_before_it_is_stored(town: Town) -> None:
     request = asked(town.desk(OWNER))
     town.ledger.readings.take(request, READER.address)
