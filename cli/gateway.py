@@ -1,6 +1,7 @@
 """`fedwitness hospital gateway` and `hospital looks`: showing images, and the log of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -193,7 +194,8 @@ def anchor(*, federation: Federation, keyring: Keyring, identity: Identity, scre
     federation.needs("image_access")
     ledger = writer(federation, keyring, identity)
     log = _reading(ledger, keyring, identity.address)
-    done = anchor_waiting(log, ledger, now=True)
+    with _bar(screen, "anchoring") as advance:
+        done = anchor_waiting(log, ledger, now=True, on_progress=advance)
     screen.show(
         {
             "batches": [{"first": first, "entries": entries} for first, entries in done],
@@ -218,7 +220,8 @@ def hand_over_looks(
     federation.needs("api_url")
     ledger = writer(federation, keyring, identity)
     log = _reading(ledger, keyring, identity.address)
-    done = _hand_over(federation, identity, ledger, log)
+    with _bar(screen, "handing over") as advance:
+        done = _hand_over(federation, identity, ledger, log, advance)
     _, entries = ledger.anchored(identity.address)
     screen.show(
         {
@@ -258,14 +261,29 @@ def prove_look(
     screen.show({"proof": str(out), "number": number, "batch": batch})
 
 
+@contextmanager
+def _bar(screen: Screen, told: str) -> Iterator[Callable[[int, int], None]]:
+    with screen.progress() as bars:
+        bar = bars.add_task(told, total=None)
+
+        def advance(done: int, of: int) -> None:
+            bars.update(bar, completed=done, total=of)
+
+        yield advance
+
+
 def _hand_over(
-    federation: Federation, identity: Identity, ledger: Ledger, log: "LookLog"
+    federation: Federation,
+    identity: Identity,
+    ledger: Ledger,
+    log: "LookLog",
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[AnchoredBatch, ...]:
     from node.client import RestClient
     from node.look_handover import hand_over_anchored
 
     with RestClient(federation.api_url, identity, ledger.chain_id, ledger.address) as client:
-        return hand_over_anchored(log, ledger, client)
+        return hand_over_anchored(log, ledger, client, on_progress)
 
 
 def _log(ledger: Ledger, keyring: Keyring, hospital: str) -> "LookLog":

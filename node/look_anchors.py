@@ -4,7 +4,7 @@ The ledger takes a batch only where the last one ended, so nothing has to be rem
 anchored: whoever goes on asks the ledger. See docs/protocol.md, section 15.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -67,7 +67,12 @@ def check_against_ledger(log: LookLog, ledger: LookLedger) -> None:
 
 
 def anchor_waiting(
-    log: LookLog, ledger: LookLedger, pace: Pace = Pace(), *, now: bool = False
+    log: LookLog,
+    ledger: LookLedger,
+    pace: Pace = Pace(),
+    *,
+    now: bool = False,
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[tuple[int, int], ...]:
     """Anchor what is due, as often as there is enough of it.
 
@@ -78,6 +83,7 @@ def anchor_waiting(
         ledger: The ledger, in the hospital's name.
         pace: When looks are due.
         now: Whether everything that waits is due.
+        on_progress: Called with how many looks are anchored, of how many that are logged.
 
     Returns:
         First number and count of each batch that was anchored.
@@ -96,6 +102,7 @@ def anchor_waiting(
                 f"{log.path}: expected at least the {first} looks that are anchored, found "
                 f"{len(log)}"
             )
+        on_progress(first, len(log))
         if not waiting:
             return tuple(done)
         receipts = log.read(first, min(waiting, most))

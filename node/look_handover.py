@@ -6,7 +6,7 @@ each with the root that was anchored, and so can anybody. What is there already 
 so it can be interrupted and repeated. See docs/protocol.md, section 15.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from chain.canonical import canonical_json
@@ -28,9 +28,18 @@ class LookServer(Protocol):
 
 
 def hand_over_anchored(
-    log: LookLog, ledger: LookLedger, server: LookServer
+    log: LookLog,
+    ledger: LookLedger,
+    server: LookServer,
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[AnchoredBatch, ...]:
     """Hand over every anchored batch that the server has not.
+
+    Args:
+        log: The log.
+        ledger: The ledger.
+        server: The federation's server, in the hospital's name.
+        on_progress: Called with how many batches are handed over, of how many that are to be.
 
     Returns:
         What was handed over, oldest first.
@@ -41,14 +50,18 @@ def hand_over_anchored(
         ServerError: If the server refuses or cannot be reached; what it took, it keeps.
     """
     wanted = server.batches_wanted()
-    done = []
-    for batch in ledger.anchored_batches(log.hospital):
-        # What is anchored since the server last looked, it does not know to ask for.
-        if batch.batch in wanted.batches or batch.position.block > wanted.block:
-            looks = [receipt.look for receipt in read_batch(log, batch)]
-            server.hand_over(batch.batch, to_lines(looks))
-            done.append(batch)
-    return tuple(done)
+    # What is anchored since the server last looked, it does not know to ask for.
+    waiting = tuple(
+        batch
+        for batch in ledger.anchored_batches(log.hospital)
+        if batch.batch in wanted.batches or batch.position.block > wanted.block
+    )
+    for done, batch in enumerate(waiting):
+        on_progress(done, len(waiting))
+        looks = [receipt.look for receipt in read_batch(log, batch)]
+        server.hand_over(batch.batch, to_lines(looks))
+    on_progress(len(waiting), len(waiting))
+    return waiting
 
 
 def to_lines(looks: Sequence[object]) -> bytes:

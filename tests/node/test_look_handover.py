@@ -81,8 +81,12 @@ def test_what_is_anchored_is_handed_over_once(own: Hospital, client: RestClient)
     for looks in (3, 1, 2):
         own.anchor(looks)
     own.writer.append([Sight(RESEARCHER, *[bytes(32)] * 3)], 1000, "GET", "/")  # not anchored
-    done = hand_over_anchored(own.log, own.ledger, client)
+    steps: list[tuple[int, int]] = []
+    done = hand_over_anchored(
+        own.log, own.ledger, client, lambda done, of: steps.append((done, of))
+    )
     assert done == tuple(own.ledger.batches)
+    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert {batch: numbers(body) for batch, body in own.server.looks.items()} == {
         1: [0, 1, 2],
         2: [3],

@@ -202,7 +202,10 @@ def test_looks_are_anchored_by_number_and_by_age(log: LookLog, writer: LookWrite
     look(writer, 5)
     assert anchor_waiting(log, ledger, pace) == ((0, 3), (3, 3))
     ledger.time = NOW + 100
-    assert anchor_waiting(log, ledger, pace) == ((6, 1),)
+    steps: list[tuple[int, int]] = []
+    told = anchor_waiting(log, ledger, pace, on_progress=lambda *step: steps.append(step))
+    assert told == ((6, 1),)
+    assert steps == [(6, 7), (7, 7)]
     assert anchor_waiting(log, ledger, pace, now=True) == ()
     for number in range(7):
         shown = prove(log, ledger, number)
