@@ -7,6 +7,8 @@ guess against its digest, which is on the ledger.
 import hashlib
 import io
 import os
+import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,8 @@ from chain.files import pieces
 from node.readings.documents import MAX_DOCUMENT
 
 SALT = 32  # bytes
+_OPENING = "opening-"
+_STALE_SECONDS = 3600.0  # no process takes as long to open one envelope
 MAX_ENVELOPE = envelope_size(SALT + MAX_DOCUMENT, MAX_RECIPIENTS)
 
 
@@ -147,7 +151,8 @@ def open_payload(
         SealedToOthersError: If it is not for this key.
         InvalidInputError: If it is too large.
     """
-    with TemporaryDirectory(dir=folder) as work:
+    _forget_stale(folder)
+    with TemporaryDirectory(prefix=_OPENING, dir=folder) as work:
         envelope, plain = Path(work) / "envelope", Path(work) / "payload"
         blobs.fetch(Cid.from_blob_digest(blob), envelope, MAX_ENVELOPE)
         with envelope.open("rb") as file:
@@ -160,6 +165,13 @@ def open_payload(
             )
         open_envelope(envelope, context, recipients, private_key, plain)
         return plain.read_bytes()
+
+
+def _forget_stale(folder: Path) -> None:
+    """Delete what processes left that were killed while they opened something."""
+    for path in folder.glob(f"{_OPENING}*"):
+        if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def document_in(payload: bytes, digest: bytes | None) -> bytes:

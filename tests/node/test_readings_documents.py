@@ -335,6 +335,8 @@ def test_words_that_named_somebody_in_what_came_in_are_looked_at_by_a_person(
                 check(made.raw, subject)
             assert "ovelace" not in str(refused.value)
             check(made.raw, subject, looked_at=True)
+    by = [{"resourceType": "Practitioner", "id": "by", "name": [{"text": "Grace Hopper"}]}]
+    check(fhir(contained=by, performer=[{"reference": "#by"}], result=None), subject)
     # Whoever wrote it may be somebody whom a file named, and grace alone is a word.
     author = Words("Normal, with good grace.", clinician="Lovelace^Ada", organization="St Mary")
     for form in Form:

@@ -1,6 +1,7 @@
 """A reading's envelope: for one place, for its recipients, and held against the ledger."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,18 @@ def test_a_reading_is_opened_by_both_hospitals_and_nobody_else(
     with pytest.raises(SealedToOthersError, match="readings share"):
         open_payload(sealed.blob, PLACE, STRANGER.encryption_private_key, blobs, tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["envelope"]
+
+
+def test_what_a_killed_process_had_opened_is_deleted_by_the_next(
+    sealed: Sealed, blobs: MemoryBlobStore, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "opening-old", tmp_path / "opening-new"
+    for left in (old, new):
+        left.mkdir()
+        (left / "payload").write_bytes(DOCUMENT)
+    os.utime(old, (0, 0))
+    open_payload(sealed.blob, PLACE, OWNER.encryption_private_key, blobs, tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_the_same_words_have_another_digest_each_time(
