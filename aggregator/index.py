@@ -353,7 +353,7 @@ def _build(
     ]
     for index in later:
         index.drop(connection)
-    writing = Writing(connection)
+    writing = Writing(connection, [(IndexHead, (HEAD,))])
     for first in range(reader.deployed_at, newest + 1, CHUNK):
         last = min(first + CHUNK - 1, newest)
         _apply_blocks(writing, reader, first, last)

@@ -11,6 +11,7 @@ from aggregator.tables import Table, Unsigned64
 
 BATCH = 20_000  # rows that wait at most
 REMEMBERED = 50_000  # rows that stay in memory because they may change again
+KNOWN = 500_000  # rows of which it stays in memory that they are there
 
 Values: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[Any, ...]
@@ -27,9 +28,11 @@ class Writing:
 
     Args:
         connection: In a transaction, which the caller commits.
+        written: The rows that there are already and that may be found; None where nobody knows.
+            What is neither among them nor kept since is then not asked for.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, written: Iterable[_Place] | None = None) -> None:
         self._connection = connection
         self._layouts: dict[RowType, _Layout] = {}
         self._added: dict[RowType, list[Values]] = {}
@@ -38,6 +41,8 @@ class Writing:
         self._new: dict[_Place, None] = {}
         self._changed: dict[_Place, None] = {}
         self._notes: dict[Key, Any] = {}
+        # Hashes are enough: where two places share one, a row is asked for that is not there.
+        self._places = None if written is None else set(map(hash, written))
 
     def add(self, row_type: RowType, values: Values) -> None:
         """Write a row, whose columns are all given, that nothing changes in this transaction."""
@@ -54,11 +59,13 @@ class Writing:
         else:
             self._rows[place] = values
             self._new[place] = None
+            if self._places is not None:
+                self._places.add(hash(place))
 
     def find(self, row_type: RowType, *key: Any) -> Values | None:
         """Return a row by its primary key, None where there is none; `change` changes it."""
         found = self._rows.get((row_type, key))
-        if found is None:
+        if found is None and (self._places is None or hash((row_type, key)) in self._places):
             found = self._layout(row_type).read(self._connection, key)
             if found is not None:
                 self._rows[row_type, key] = found
@@ -105,6 +112,8 @@ class Writing:
         if len(self._rows) > REMEMBERED:
             self.flush()
             self._rows.clear()
+        if self._places is not None and len(self._places) > KNOWN:
+            self._places = None
         if len(self._notes) > REMEMBERED:
             self._notes.clear()
 

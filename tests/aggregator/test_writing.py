@@ -47,16 +47,21 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.mark.parametrize(("batch", "remembered"), [(1, 1), (7, 0), (1_000_000, 1_000_000)])
+@pytest.mark.parametrize(
+    ("batch", "remembered", "known"),
+    [(1, 1, 0), (7, 0, 100), (1_000_000, 1_000_000, 1_000_000)],
+)
 def test_the_size_of_batches_changes_no_row(
     built: Engine,
     engine: Engine,
     monkeypatch: pytest.MonkeyPatch,
     batch: int,
     remembered: int,
+    known: int,
 ) -> None:
     monkeypatch.setattr(writing, "BATCH", batch)
     monkeypatch.setattr(writing, "REMEMBERED", remembered)
+    monkeypatch.setattr(writing, "KNOWN", known)
     rebuild(engine, GeneratedLedger(EVENTS))
     assert index_digest(engine) == index_digest(built)
 
