@@ -44,6 +44,7 @@ from aggregator.tables import (
     TimelineRow,
     VerdictRow,
     VersionChangeRow,
+    VersionMarkRow,
     WitnessRow,
     storable,
 )
@@ -57,6 +58,7 @@ from chain.types import DatasetState, Outcome, Phase
 _ROLES = {role_id: role.value for role, role_id in ROLE_IDS.items()}
 _NOBODY = "0x" + "0" * 40
 _ACTORS = ("by", "author")  # what events call whoever sent them
+_MARKS = frozenset({"WITHDRAWN", "ERASED", "PURPOSES_CHANGED"})
 _COUNTS = {
     Outcome.ACCEPTED.value: "accepted",
     Outcome.CLIPPED.value: "clipped",
@@ -213,6 +215,13 @@ def _version_changed(
     row = {"what": what, "purposes": purposes, "reason": reason, "successor": successor}
     row |= {"image": image, "version": event.args["version"], "changed_at": event.timestamp}
     writing.add(VersionChangeRow, {**_place(event), **row})
+    if what in _MARKS:
+        key = (event.args["version"], what)
+        if writing.find(VersionMarkRow, *key) is None:
+            mark = {"version": key[0], "what": what, "times": 0, "reason": reason}
+            mark |= {**_place(event), "changed_at": event.timestamp}
+            writing.keep(VersionMarkRow, mark)
+        writing.count(VersionMarkRow, key, "times")
 
 
 # Rounds

@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 # Raised with every change of these tables: an index of another version is built anew.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 DAY = 86_400  # seconds
 HEAD = 1  # the key of the one row of index_head
@@ -282,6 +282,21 @@ class ErasureRow(Positioned, Table):
     version: Mapped[bytes] = mapped_column(primary_key=True)
     hospital: Mapped[str] = mapped_column(_Address)
     erased_at: Mapped[int]
+
+
+class VersionMarkRow(Positioned, Table):
+    """What restricted a version since it was registered: how often, and the first time.
+
+    ``what`` is as in `VersionChangeRow`, without registrations and corrections.
+    """
+
+    __tablename__ = "version_marks"
+
+    version: Mapped[bytes] = mapped_column(primary_key=True)
+    what: Mapped[str] = mapped_column(_Word, primary_key=True)
+    times: Mapped[int]
+    reason: Mapped[str | None]
+    changed_at: Mapped[int]
 
 
 class TimelineRow(Table):

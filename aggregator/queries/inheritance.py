@@ -4,12 +4,12 @@ The same as `aggregator.descent` says of the chain itself, answered from the ind
 from which round on its models descend from a version, so no history is walked through.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import and_ as both
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
 from aggregator.descent import Flag, FlagKind, revocation
@@ -21,6 +21,7 @@ from aggregator.tables import (
     TaskRow,
     TaskVersionRow,
     VersionChangeRow,
+    VersionMarkRow,
 )
 from chain.structs import purpose_numbers
 from chain.types import Phase
@@ -89,19 +90,12 @@ def flags_of_line(session: Session, line: Sequence[tuple[str, int]]) -> tuple[Fl
         session: Of the index.
         line: As `Inheritance.line` gives it.
     """
-    uses: dict[bytes, Row[Any]] = {}
-    changed: dict[tuple[bytes, str], int] = {}
+    found: _Happened = {}
     for task, last in line:
-        for row in session.execute(_changes_in(task, last)):
-            uses[row.version] = row  # the oldest part of the line comes last, and counts
-            changed[row.version, row.what] = row.times
-    names = _versions(session, uses)
-    found = []
-    for (version, what), count in changed.items():
-        if version in names:
-            flag = _flag(session, names[version], uses[version], what, count)
-            found += [] if flag is None else [flag]
-    return tuple(sorted(found, key=_order))
+        is_in_line = (TaskVersionRow.task == task, TaskVersionRow.first_round <= last)
+        # The oldest part of the line comes last, and counts.
+        found |= _happened(session, *is_in_line)
+    return _flags(session, found)
 
 
 def flags_of_version(session: Session, version: bytes) -> tuple[Flag, ...]:
@@ -115,87 +109,74 @@ def flags_of_version(session: Session, version: bytes) -> tuple[Flag, ...]:
     ).one_or_none()
     if row is None:
         return ()
-    counts = session.execute(
-        select(VersionChangeRow.what, func.count())
-        .where(VersionChangeRow.version == version, VersionChangeRow.what.in_(_WHATS))
-        .group_by(VersionChangeRow.what)
-    ).all()
-    names = _versions(session, [version])
-    found = [_flag(session, names[version], row, what, count) for what, count in counts]
-    return tuple(sorted((one for one in found if one is not None), key=_order))
+    is_use = (TaskVersionRow.task == row.task, TaskVersionRow.version == version)
+    return _flags(session, _happened(session, *is_use))
 
 
-_WHATS = (*_ONCE, _PURPOSES_CHANGED)
+# A version and what happened to it.
+_Happened: TypeAlias = dict[tuple[bytes, str], Row[Any]]
 
 
-def _changes_in(task: str, last: int) -> Any:
-    """Select the versions of a part of a line to which something happened, and what."""
-    key = (TaskVersionRow.version, TaskVersionRow.task, TaskVersionRow.first_round)
-    return (
-        select(*key, VersionChangeRow.what, func.count().label("times"))
-        .join(VersionChangeRow, VersionChangeRow.version == TaskVersionRow.version)
-        .where(
-            TaskVersionRow.task == task,
-            TaskVersionRow.first_round <= last,
-            VersionChangeRow.what.in_(_WHATS),
+def _happened(session: Session, *which: ColumnElement[bool]) -> _Happened:
+    """Find the versions of a part of a line to which something happened.
+
+    Returns:
+        Each kind of it with the version's first use, and whose version it is.
+    """
+    use, mark, version = map(table_of, (TaskVersionRow, VersionMarkRow, DatasetVersionRow))
+    rows = session.execute(
+        select(mark, use.c.task, use.c.first_round, version.c.hospital, version.c.name)
+        .join(use, use.c.version == mark.c.version)
+        .join(version, version.c.version == mark.c.version)
+        .where(*which)
+    )
+    return {(row.version, row.what): row for row in rows}
+
+
+def _flags(session: Session, found: _Happened) -> tuple[Flag, ...]:
+    restricted = [row for (_, what), row in found.items() if what == _PURPOSES_CHANGED]
+    revoked = _revoked(session, restricted) if restricted else {}
+    flags = []
+    for (version, what), row in found.items():
+        kind, lost, change, times = FlagKind.PURPOSE_REVOKED, 0, row, 1
+        if what in _ONCE:
+            kind, times = _ONCE[what], row.times
+        elif version in revoked:
+            lost, change = revoked[version]
+        else:
+            continue
+        whose = (version, row.hospital, row.name, row.task, row.first_round)
+        at = (change.reason, change.changed_at, position(change))
+        flags.append(Flag(kind, *whose, times, _numbers(lost), *at))
+    return tuple(sorted(flags, key=_order))
+
+
+def _revoked(session: Session, restricted: Sequence[Row[Any]]) -> dict[bytes, tuple[int, Row[Any]]]:
+    """Find what versions permitted since they were first used, and permit no more."""
+    uses = session.execute(
+        select(RecordRow.round, RecordRow.hospital, RecordRow.block, RecordRow.log_index).where(
+            RecordRow.round.in_({row.first_round for row in restricted}),
+            RecordRow.hospital.in_({row.hospital for row in restricted}),
         )
-        .group_by(*key, VersionChangeRow.what)
     )
-
-
-def _versions(session: Session, versions: Iterable[bytes]) -> dict[bytes, Row[Any]]:
-    table = table_of(DatasetVersionRow)
-    rows = session.execute(select(table).where(DatasetVersionRow.version.in_(list(versions))))
-    return {row.version: row for row in rows}
-
-
-def _flag(session: Session, version: Row[Any], use: Row[Any], what: str, count: int) -> Flag | None:
-    lost = 0
-    if what == _PURPOSES_CHANGED:
-        revoked = _revoked(session, version, use.first_round)
-        if revoked is None:
-            return None
-        kind, count = FlagKind.PURPOSE_REVOKED, 1
-        lost, change = revoked
-    else:
-        kind, change = _ONCE[what], _changes(session, version.version, (what,), 1)[0]
-    return Flag(
-        kind,
-        version.version,
-        version.hospital,
-        version.name,
-        use.task,
-        use.first_round,
-        count,
-        _numbers(lost),
-        change.reason,
-        change.changed_at,
-        position(change),
-    )
-
-
-def _revoked(session: Session, version: Row[Any], first_round: int) -> tuple[int, Row[Any]] | None:
-    """Find what a version permitted since it was used, and permits no more."""
-    place = (RecordRow.block, RecordRow.log_index)
-    is_use = (RecordRow.round == first_round, RecordRow.hospital == version.hospital)
-    used = session.execute(select(*place).where(*is_use)).one_or_none()
-    changes = _changes(session, version.version, (_REGISTERED, _PURPOSES_CHANGED))
-    before = [
-        one for one in changes if used is not None and (one.block, one.log_index) < tuple(used)
-    ]
-    states = changes[max(0, len(before) - 1) :]
-    return revocation([(one.purposes or 0, one) for one in states]) if states else None
-
-
-def _changes(
-    session: Session, version: bytes, whats: Sequence[str], limit: int | None = None
-) -> Sequence[Row[Any]]:
-    return session.execute(
-        select(table_of(VersionChangeRow))
-        .where(VersionChangeRow.version == version, VersionChangeRow.what.in_(whats))
-        .order_by(VersionChangeRow.block, VersionChangeRow.log_index)
-        .limit(limit)
-    ).all()
+    used = {(row.round, row.hospital): (row.block, row.log_index) for row in uses}
+    table = table_of(VersionChangeRow)
+    changes: dict[bytes, list[Row[Any]]] = {row.version: [] for row in restricted}
+    for change in session.execute(
+        select(table)
+        .where(table.c.version.in_(changes), table.c.what.in_((_REGISTERED, _PURPOSES_CHANGED)))
+        .order_by(table.c.block, table.c.log_index)
+    ):
+        changes[change.version].append(change)
+    found = {}
+    for row in restricted:
+        at = used.get((row.first_round, row.hospital), (0, 0))
+        each = changes[row.version]
+        before = sum((one.block, one.log_index) < at for one in each)
+        states = each[max(0, before - 1) :]
+        if lost := revocation([(one.purposes or 0, one) for one in states]):
+            found[row.version] = lost
+    return found
 
 
 def _numbers(bits: int) -> tuple[int, ...]:
