@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -170,8 +171,9 @@ def open_payload(
 def _forget_stale(folder: Path) -> None:
     """Delete what processes left that were killed while they opened something."""
     for path in folder.glob(f"{_OPENING}*"):
-        if path.stat().st_mtime < time.time() - _STALE_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # another process may have deleted its own just now
+            if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                shutil.rmtree(path)
 
 
 def document_in(payload: bytes, digest: bytes | None) -> bytes:
