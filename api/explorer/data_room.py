@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from aggregator import queries
 from aggregator.queries import ImageHistory, Page, ReadingHistory, RequestEntry
+from aggregator.queries.readings import later
 from api.auth import Party, admits
 from api.backend import Server
 from api.explorer import timeline
@@ -65,21 +66,22 @@ def image(
     if show and show not in timeline.FILTERS:
         raise InvalidInputError(f"show: expected one of {', '.join(timeline.FILTERS)}")
     own = party.address if party.sees_only_its_own else None
-    now = int(server.clock())
+    clock = int(server.clock())
 
-    def question(session: Any) -> ImageHistory:
+    def question(session: Any) -> tuple[ImageHistory, int]:
         require_own_image(session, wanted, own)
-        return queries.image_history(
+        found = queries.image_history(
             session,
             wanted,
-            now=now,
+            now=clock,
             log_of=own,
             kinds=timeline.FILTERS.get(show),
             cursor=cursor,
             limit=OF_A_PAGE,
         )
+        return found, later(session, clock)
 
-    history, asked_of = asked(server, question, "image of this commitment", cursor)
+    (history, now), asked_of = asked(server, question, "image of this commitment", cursor)
     return page(
         request,
         "image.html",
@@ -170,9 +172,9 @@ def requests(
     """Show the board of requests: each state's newest, or one state's all."""
     if state and state not in COLUMNS:
         raise InvalidInputError(f"state: expected one of {', '.join(COLUMNS)}")
-    now = int(server.clock())
+    clock = int(server.clock())
     wanted: dict[str, Any] = {
-        "now": now,
+        "now": clock,
         "hospital": read_address(hospital.strip(), "hospital") if hospital.strip() else None,
         "image": from_hex(image.strip(), "image") if image.strip() else None,
         "party": party.address if party.sees_only_its_own else None,
@@ -180,15 +182,16 @@ def requests(
     shown = {state: COLUMNS[state]} if state else COLUMNS
     limit = OF_A_PAGE if state else OF_A_COLUMN
 
-    def question(session: Any) -> tuple[Page[RequestEntry], ...]:
-        return tuple(
+    def question(session: Any) -> tuple[tuple[Page[RequestEntry], ...], int]:
+        found = tuple(
             queries.requests(
                 session, **wanted, **which, cursor=cursor if state else None, limit=limit
             )
             for which in shown.values()
         )
+        return found, later(session, clock)
 
-    found, asked_of = asked(server, question)
+    (found, now), asked_of = asked(server, question)
     return page(
         request,
         "requests.html",

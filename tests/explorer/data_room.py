@@ -27,7 +27,7 @@ from tests.api.server_process import Server, serving, wait_for
 from tests.api.signing_in import message, offered, session_headers, signature
 from tests.cli.clinics import Clinic, ingest, open_clinic
 from tests.end_to_end.test_readings import done, showing
-from tests.explorer.pictures import DESK, PHONE, opened, take
+from tests.explorer.pictures import DESK, PHONE, TALLEST, opened, take
 from tests.federation import Federation, found_federation
 
 OWNER, READER, OTHER = "hospital-1", "hospital-2", "hospital-3"
@@ -211,7 +211,10 @@ def picture(room: DataRoom, images: Path) -> None:
             page = opened(browser, room.url, cookie, scheme, viewport)
             page.goto(f"{room.url}{paths[name]}")
             suffix = kind if kind == "phone" else scheme
-            take(page, images / f"explorer-{name}-{suffix}.png")
+            end = page.locator("#versions")
+            box = end.bounding_box() if end.count() else None
+            tallest = min(int(box["y"]) - 16, TALLEST) if box else TALLEST
+            take(page, images / f"explorer-{name}-{suffix}.png", tallest)
             page.context.close()
         browser.close()
 

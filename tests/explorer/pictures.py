@@ -94,13 +94,13 @@ def verify(page: Page) -> None:
     expect(page.locator("#verdict")).to_contain_text("Verified.", timeout=60_000)
 
 
-def take(page: Page, path: Path) -> None:
+def take(page: Page, path: Path, tallest: int = TALLEST) -> None:
     """Take a picture of the page's upper part."""
     page.evaluate("window.scrollTo(0, 0)")
     size = page.viewport_size
     assert size is not None
     height = page.evaluate("document.documentElement.scrollHeight")
-    area = {"x": 0, "y": 0, "width": size["width"], "height": min(height, TALLEST)}
+    area = {"x": 0, "y": 0, "width": size["width"], "height": min(height, tallest)}
     page.screenshot(path=path, full_page=True, clip=area)  # type: ignore[arg-type]
     print(path)  # noqa: T201 - what a script says
 
