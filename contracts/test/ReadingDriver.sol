@@ -63,9 +63,9 @@ contract ReadingDriver is ReadingFederation {
         if (what < 10) _recordOne(a, b, c);
         else if (what < 18) _correctOne(a, b);
         else if (what < 24) _compareTwo(a, b, c);
-        else if (what < 32) _askOne(a, b, time, uint16(dice >> 48));
+        else if (what < 32) _askOne(a, b, time, uint16(dice >> 48) / 16);
         else if (what < 41) _takeOne(a, b);
-        else if (what < 51) _fulfilOne(a, b);
+        else if (what < 51) _fulfilOne(a, b, c);
         else if (what < 53) _releaseOne(a, b);
         else if (what < 55) _cancelOne(a, b);
         else if (what < 58) _appointFor(hospital, time);
@@ -157,7 +157,7 @@ contract ReadingDriver is ReadingFederation {
     }
 
     function _takeOne(uint8 which, uint8 by) private {
-        Asked storage asked = _asked[which % _asked.length];
+        Asked storage asked = _asked[_recent(which)];
         address hospital = hospitals[by / 8 % 3];
         address sender = _sender(by, hospital);
         IReadings.Request memory terms = asked.terms;
@@ -172,7 +172,7 @@ contract ReadingDriver is ReadingFederation {
     }
 
     function _releaseOne(uint8 which, uint8 by) private {
-        Asked storage asked = _asked[which % _asked.length];
+        Asked storage asked = _asked[_recent(which)];
         address sender = _sender(by, asked.taker);
         IReadings.Request memory terms = asked.terms;
         vm.prank(sender);
@@ -183,7 +183,7 @@ contract ReadingDriver is ReadingFederation {
     }
 
     function _cancelOne(uint8 which, uint8 by) private {
-        Asked storage asked = _asked[which % _asked.length];
+        Asked storage asked = _asked[_recent(which)];
         address sender = _sender(by, owner);
         IReadings.Request memory terms = asked.terms;
         vm.prank(sender);
@@ -194,11 +194,13 @@ contract ReadingDriver is ReadingFederation {
         (asked.state, asked.taker) = (IReadings.RequestState.Cancelled, address(0));
     }
 
-    function _fulfilOne(uint8 which, uint8 by) private {
-        Asked storage asked = _asked[which % _asked.length];
+    /// @dev Now and then by a hospital that may not have taken it, now and then of any image.
+    function _fulfilOne(uint8 which, uint8 by, uint8 lie) private {
+        Asked storage asked = _asked[_recent(which)];
         IReadings.Request memory terms = asked.terms;
-        IReadings.Reading memory reading = _fresh(0, hospitals[by / 8 % 3]);
-        if (by % 8 != 7) (reading.image, reading.hospital) = (terms.image, asked.taker);
+        IReadings.Reading memory reading = _fresh(lie % images.length, asked.taker);
+        if (lie % 4 == 0) reading.hospital = hospitals[by / 8 % 3];
+        if (lie % 4 != 1) reading.image = terms.image;
         address sender = _sender(by, reading.hospital);
         bytes32 id = _fulfil(sender, terms, reading);
         _claim(asked.state == IReadings.RequestState.Taken, "fulfilled, and not taken");
@@ -272,6 +274,12 @@ contract ReadingDriver is ReadingFederation {
 
     function _claim(bool holds, string memory what) private {
         if (!holds) broken = what;
+    }
+
+    /// @dev One of the last four, for requests to get to their end.
+    function _recent(uint8 which) private view returns (uint256) {
+        uint256 few = _asked.length < 4 ? _asked.length : 4;
+        return _asked.length - 1 - (which % few);
     }
 
     function _mayAct(address sender, address hospital) private view returns (bool) {

@@ -155,10 +155,6 @@ abstract contract ReadingFederation is ImageFederation {
         return keccak256(abi.encode(block.chainid, address(readings), request));
     }
 
-    function _stateOf(bytes32 request) internal view returns (IReadings.RequestState state) {
-        (state, ) = readings.requestOf(request);
-    }
-
     /// @dev An error of the contract's whose one argument is 32 bytes.
     function _refusal(string memory what, bytes32 about) internal pure returns (bytes memory) {
         return abi.encodeWithSignature(string.concat("Readings", what, "(bytes32)"), about);
