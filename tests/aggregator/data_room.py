@@ -100,9 +100,9 @@ def furnish(federation: Federation) -> DataRoom:
     return DataRoom(version, grant, first, second, corrected, request, open_, looks)
 
 
-def anchor(federation: Federation, looks: Sequence[Look]) -> None:
-    """Anchor looks, as the owner."""
-    federation.ledgers[OWNER].anchor_looks(looks_root(looks), looks[0].number, len(looks))
+def anchor(federation: Federation, looks: Sequence[Look], hospital: str = OWNER) -> None:
+    """Anchor looks, as a hospital."""
+    federation.ledgers[hospital].anchor_looks(looks_root(looks), looks[0].number, len(looks))
 
 
 def erase(federation: Federation, room: DataRoom) -> None:

@@ -157,6 +157,27 @@ def test_looks_that_were_not_anchored_are_refused_and_why_is_said(asked: Asked) 
     assert missing["batch"] == 2
 
 
+def test_a_batch_larger_than_other_bodies_is_taken(asked: Asked) -> None:
+    mine = replace(asked.room.looks[0][0], hospital=asked.federation.address(STRANGER))
+    many = [replace(mine, number=number) for number in range(200)]
+    data_room.anchor(asked.federation, many, STRANGER)
+    asked.catch_up()
+    lines = b"".join(canonical_json(to_json_dict(look)) + b"\n" for look in many)
+    assert len(lines) > asked.server.settings.max_body_bytes
+    assert asked.hand_over(1, many, STRANGER).status_code == 201
+
+
+def test_a_hospital_hands_over_one_batch_at_a_time(asked: Asked) -> None:
+    hospital = asked.federation.address(OWNER)
+    asked.server.app.state.backend.handing_over.add(hospital)
+    answer = asked.hand_over(1, asked.room.looks[0])
+    assert refused(answer) == (409, "one-at-a-time")
+    assert answer.headers["Retry-After"]
+    asked.server.app.state.backend.handing_over.remove(hospital)
+    assert asked.hand_over(1, asked.room.looks[0]).status_code in (200, 201)
+    assert not asked.server.app.state.backend.handing_over
+
+
 def test_looks_of_a_chain_that_went_back_do_not_answer(asked: Asked) -> None:
     snapshot = asked.federation.rpc("evm_snapshot")
     more = tuple(replace(look, number=look.number + 3) for look in asked.room.looks[1])
