@@ -28,14 +28,18 @@ FIRST = bytes(32)  # the "previous" of a version that corrects none
 _MAX_TERMS = 1 << 16  # bytes
 
 
-class VersionRegistry(Protocol):
+class VersionReader(Protocol):
+    """The part of `chain.reader.LedgerReader` that finding a version needs."""
+
+    def dataset_versions(self, hospital: str | None = None) -> tuple[DatasetVersion, ...]:
+        """Return the versions that a hospital registered."""
+
+
+class VersionRegistry(VersionReader, Protocol):
     """The part of `chain.ledger.Ledger` that registering a version needs."""
 
     def register_version(self, terms: DatasetTerms) -> bytes:
         """Register a version and return its identifier."""
-
-    def dataset_versions(self, hospital: str | None = None) -> tuple[DatasetVersion, ...]:
-        """Return the versions that a hospital registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +140,22 @@ def register(dataset: CommittedDataset, registry: VersionRegistry, hospital: str
         ContractRevertedError: If the registry refuses it.
         LedgerError: If the chain cannot be reached.
     """
-    for version in registry.dataset_versions(hospital):
-        # Salts are random, so no two versions have one root.
-        if version.merkle_root == dataset.terms.merkle_root:
-            return version.version
-    return registry.register_version(dataset.terms)
+    known = registered(dataset, registry, hospital)
+    return registry.register_version(dataset.terms) if known is None else known.version
+
+
+def registered(
+    dataset: CommittedDataset, registry: VersionReader, hospital: str
+) -> DatasetVersion | None:
+    """Find a data set's version on the ledger, None where the ledger does not have it.
+
+    Raises:
+        LedgerError: If the chain cannot be reached.
+    """
+    # Salts are random, so no two versions have one root.
+    root = dataset.terms.merkle_root
+    found = registry.dataset_versions(hospital)
+    return next((one for one in found if one.merkle_root == root), None)
 
 
 def prove_image(dataset: CommittedDataset, index: int) -> ImageProof:
@@ -155,11 +170,10 @@ def prove_image(dataset: CommittedDataset, index: int) -> ImageProof:
     """
     row = _row(dataset, index)
     commitment = dataset.commitments[index]
-    leaves = image_leaves(dataset.commitments)
     return ImageProof(
         root=dataset.terms.merkle_root,
         commitment=commitment,
-        proof=merkle_proof(leaves, leaves.index(image_leaf(commitment))),
+        proof=prove_commitment(dataset, commitment),
         salt=dataset.salts[row].tobytes(),
         image_digest=image_digest(dataset.images[row]),
     )

@@ -27,32 +27,27 @@ from chain.commitments import image_digest
 from chain.errors import ContractRevertedError, InvalidInputError
 from chain.files import private_folder, replacing
 from chain.secret_file import kept_secret
-from chain.types import DatasetState, DatasetTerms, DatasetVersion
+from chain.types import DatasetState
 from node.attestation import read_attestation
 from node.dataset import (
     CommittedDataset,
+    VersionRegistry,
     correct,
     erase_images,
     load_dataset,
     prove_commitment,
     register,
+    registered,
 )
 from node.dicom import patient_of
+from node.file_list import taken_files
 from node.ingest import ATTESTATION, FILES, attestation_without, erase_files, names_of
-from node.journal import TAKEN
 
 _ALREADY = "AlreadyErased"  # how the name of the registry's refusal of a second erasure ends
-_LONGEST_LINE = 1 << 20  # bytes of a line of the list of files
 
 
-class ErasureLedger(Protocol):
+class ErasureLedger(VersionRegistry, Protocol):
     """The part of `chain.ledger.Ledger` that erasing needs."""
-
-    def register_version(self, terms: DatasetTerms) -> bytes:
-        """Register a version and return its identifier."""
-
-    def dataset_versions(self, hospital: str | None = None) -> tuple[DatasetVersion, ...]:
-        """Return the versions that a hospital registered."""
 
     def erase_image(self, version: bytes, image: bytes, proof: Sequence[bytes]) -> object:
         """Record that an image was erased from a version."""
@@ -310,7 +305,7 @@ def _erase_on_ledger(
     on_step: Callable[[str], None],
 ) -> ErasedFrom:
     dataset, gone = load_dataset(folder / planned.file), frozenset(planned.commitments)
-    version = _registered(dataset, ledger, hospital)
+    version = registered(dataset, ledger, hospital)
     if version is None:
         return ErasedFrom(None, len(gone), None)
     correction = None
@@ -330,7 +325,7 @@ def _erase_on_ledger(
         # (2) In its place on the ledger.
         correction = register(correct(path, dataset, gone, terms), ledger, hospital)
     elif path.exists():
-        successor = _registered(load_dataset(path), ledger, hospital)
+        successor = registered(load_dataset(path), ledger, hospital)
         correction = None if successor is None else successor.version
     # (3) Each image, once.
     for number, image in enumerate(planned.commitments, start=1):
@@ -343,25 +338,12 @@ def _erase_on_ledger(
     return ErasedFrom(version.version, len(gone), correction)
 
 
-def _registered(
-    dataset: CommittedDataset, ledger: ErasureLedger, hospital: str
-) -> DatasetVersion | None:
-    found = ledger.dataset_versions(hospital)
-    return next((one for one in found if one.merkle_root == dataset.terms.merkle_root), None)
-
-
 def _lines(out: Path) -> Iterator[_Line]:
     """Yield the files that an ingest took, in its order."""
-    path = out / FILES
-    if not path.is_file():
-        raise InvalidInputError(f"{out}: expected an ingest that has come to its end, found none")
-    with path.open("rb") as file:
-        while line := file.readline(_LONGEST_LINE):
-            told = json.loads(line)
-            if told["outcome"] == TAKEN:
-                scans = [out / name for name in told["files"] if name.endswith(".dcm")]
-                digests = tuple(one["digest"] for one in told["images"] if "digest" in one)
-                yield _Line(told["id"], digests, scans[0] if scans else None)
+    for told in taken_files(out):
+        scans = [out / name for name in told["files"] if name.endswith(".dcm")]
+        digests = tuple(one["digest"] for one in told["images"] if "digest" in one)
+        yield _Line(told["id"], digests, scans[0] if scans else None)
 
 
 def _named(wanted: Wanted, lines: Sequence[_Line]) -> set[str]:

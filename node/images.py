@@ -5,9 +5,8 @@ looked through once more before a data set is made of it.
 """
 
 import hashlib
-import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,11 +26,11 @@ from node.archives import (
     shape_of,
 )
 from node.attestation import Attestation, attest, read_attestation
+from node.file_list import taken_files
 from node.ingest import ATTESTATION, FILES, journal_of
-from node.journal import TAKEN, Journal
+from node.journal import Journal
 from node.leaks import from_json, leaks_in, of_everybody, strangers_in
 
-_LONGEST_LINE = 1 << 20  # bytes of one file's line in the list
 _TOLD = 5  # findings that a refusal lists
 
 # The archives of MedMNIST v2 (Yang et al. 2023, doi 10.1038/s41597-022-01721-8), by MD5 as there.
@@ -119,7 +118,7 @@ def read_ingested(out: Path, key: Path, on_file: Callable[[], None] = lambda: No
     labels: list[NDArray[np.int64]] = []
     sources: list[str] = []
     kinds: set[tuple[str, tuple[int, ...], str]] = set()
-    for line in _lines(out):
+    for line in taken_files(out):
         for told in line.get("images", ()):
             if told["part"] not in {"", "train"}:
                 continue
@@ -165,7 +164,7 @@ def _attested(out: Path) -> Attestation:
         raise InvalidInputError(
             f"{out}: expected the list of files that is attested, found another; ingest again"
         )
-    for line in _lines(out):
+    for line in taken_files(out):
         for name, digest in line.get("files", {}).items():
             if not (out / name).is_file() or _digest(out / name) != digest:
                 raise InvalidInputError(
@@ -205,15 +204,6 @@ def _check_leaks(out: Path, key: Path, on_file: Callable[[], None]) -> None:
             f"{out}: the leak scan found identity in {len(found)} places, so nothing is "
             f"registered: {', '.join(found[:_TOLD])}"
         )
-
-
-def _lines(out: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the lines of the list of files that were taken."""
-    with (out / FILES).open("rb") as file:
-        while line := file.readline(_LONGEST_LINE):
-            told = json.loads(line)
-            if told["outcome"] == TAKEN:
-                yield told
 
 
 def _labels_of(out: Path, line: Mapping[str, Any], told: Mapping[str, Any]) -> NDArray[np.int64]:

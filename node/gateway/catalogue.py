@@ -7,7 +7,6 @@ because it was never registered or has been erased, is not there for the gateway
 
 import hashlib
 import io
-import json
 import math
 import threading
 import time
@@ -28,12 +27,11 @@ from chain.types import DatasetVersion
 from node.attestation import read_attestation
 from node.dataset import load_dataset
 from node.dicom import MAX_FILE, quoting_nothing
+from node.file_list import taken_files
 from node.gateway.attributes import KEYWORDS
 from node.gateway.encoding import is_compressible
 from node.ingest import ATTESTATION, FILES
-from node.journal import TAKEN
 
-_LONGEST_LINE = 1 << 20  # bytes
 AGAIN_SECONDS = 15.0
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
@@ -213,15 +211,13 @@ def _listed(out: Path, known: _Listed) -> _Listed:
             f"{out}: expected the list of files that is attested, found another; ingest again"
         )
     found: _Listed = {}
-    with (out / FILES).open("rb") as file:
-        while line := file.readline(_LONGEST_LINE):
-            told = json.loads(line)
-            if told["outcome"] != TAKEN or told["kind"] != "dicom" or not told["images"]:
-                continue
-            (name,) = (one for one in told["files"] if one.endswith(".dcm"))
-            key = name, told["files"][name]
-            instance = known[key][0] if key in known else _instance(out / name, key[1])
-            found[key] = instance, told["images"][0]["digest"]
+    for told in taken_files(out):
+        if told["kind"] != "dicom" or not told["images"]:
+            continue
+        (name,) = (one for one in told["files"] if one.endswith(".dcm"))
+        key = name, told["files"][name]
+        instance = known[key][0] if key in known else _instance(out / name, key[1])
+        found[key] = instance, told["images"][0]["digest"]
     return found
 
 

@@ -5,12 +5,10 @@ made about it. A hospital that has the ingest which the image came from can have
 through for what identified its patients.
 """
 
-import json
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydicom.dataset import Dataset, FileDataset
 
@@ -19,26 +17,23 @@ from chain.errors import DigestMismatchError, InvalidInputError
 from chain.image_proofs import read_proof, verify_image
 from chain.types import DatasetVersion
 from chain.wire import to_hex
-from node.dataset import load_dataset, prove_image
+from node.dataset import VersionReader, load_dataset, prove_image, registered
 from node.dicom import quoting_nothing, read_instance
-from node.ingest import FILES, journal_of
-from node.journal import TAKEN, Journal
+from node.file_list import taken_files
+from node.ingest import journal_of
+from node.journal import Journal
 from node.leaks import Identities, from_json, leaks_in_text, of_everybody
 from node.pixels import clean_pixels, image_of
 
-_LONGEST_LINE = 1 << 20  # bytes of one file's line in the list
 _NOBODY = Identities()
 PSEUDONYM = re.compile(r"FW[A-Z2-7]{16}")  # docs/protocol.md, section 4.4
 
 
-class Versions(Protocol):
-    """The part of `chain.ledger.LedgerReader` that finding an image needs."""
+class Versions(VersionReader, Protocol):
+    """The part of `chain.reader.LedgerReader` that finding an image needs."""
 
     def dataset_version(self, version: bytes) -> DatasetVersion:
         """Look a data-set version up."""
-
-    def dataset_versions(self, hospital: str | None = None) -> tuple[DatasetVersion, ...]:
-        """List a hospital's versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +87,16 @@ def find_image(ledger: Versions, hospital: str, dataset: Path, number: int) -> I
     Raises:
         InvalidInputError: If there is no such image, or the ledger does not know the data set.
     """
-    shown = prove_image(load_dataset(dataset), number)
-    for version in ledger.dataset_versions(hospital):
-        if version.merkle_root == shown.root:
-            return Image(version.version, shown.commitment, shown.proof, shown.image_digest)
-    raise InvalidInputError(
-        f"{dataset}: expected a data set that {hospital} has registered, found one that the ledger "
-        "does not know: register it with `hospital register`, or name its hospital with --hospital"
-    )
+    committed = load_dataset(dataset)
+    shown = prove_image(committed, number)
+    version = registered(committed, ledger, hospital)
+    if version is None:
+        raise InvalidInputError(
+            f"{dataset}: expected a data set that {hospital} has registered, found one that the "
+            "ledger does not know: register it with `hospital register`, or name its hospital with "
+            "--hospital"
+        )
+    return Image(version.version, shown.commitment, shown.proof, shown.image_digest)
 
 
 def digest_in(dataset: Path, image: bytes) -> bytes:
@@ -160,8 +157,8 @@ def subject_of(where: Path, digest: bytes | None, key: Path | None) -> Subject:
             f"{where}: expected the image's own DICOM file, found a folder; a folder is searched "
             "by the image's digest, which --dataset tells"
         )
-    for line in _taken(where):
-        if line["images"][0].get("digest") == digest.hex():
+    for line in taken_files(where):
+        if line["images"] and line["images"][0].get("digest") == digest.hex():
             own, everybody = _identities(where, key, str(line["id"]))
             names = [one for one in line["files"] if one.endswith(".dcm")]
             instance = _instance(where / names[0], digest) if names else None
@@ -195,16 +192,6 @@ def _instance(path: Path, digest: bytes | None) -> FileDataset:
         if found != digest:
             raise DigestMismatchError(f"image in {path}", digest.hex(), found.hex())
     return dataset
-
-
-def _taken(out: Path) -> Iterator[Mapping[str, Any]]:
-    if not (out / FILES).is_file():
-        raise InvalidInputError(f"{out}: expected what `hospital ingest` wrote, found no {FILES}")
-    with (out / FILES).open("rb") as file:
-        while line := file.readline(_LONGEST_LINE):
-            told = json.loads(line)
-            if told["outcome"] == TAKEN and told["images"]:
-                yield told
 
 
 def _identities(out: Path, key: Path | None, name: str) -> tuple[Identities, Identities]:
