@@ -51,6 +51,8 @@ _NUMBERED = (
 )
 # What many people share identifies nobody, and stands in headers for other reasons.
 _SHARED = {"anonymous", "anonymized", "unknown", "hospital", "patient", "none", "test", "other"}
+# What Diffusion Directionality (0018,9075) may say, and vendors say in attributes of their own.
+_TERMS = {"directional", "bmatrix", "isotropic"}
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _BITS_OF_A_BYTE = 8
 _FIRST_FREE_PRIVATE = 0x1000  # elements from here on hold private values, not creators
@@ -144,7 +146,7 @@ def identities_in(path: Path, name: str = "") -> Identities:
     stem = _bare(Path(name or path.name).stem)
     if len(re.findall(r"\d", stem)) > _TOO_SHORT + 1:
         needles.add(stem)
-    needles -= _SHARED
+    needles -= _SHARED | _TERMS
     return Identities(
         tuple(dict.fromkeys(names)),
         frozenset(one for one in needles if len(one) > _TOO_SHORT),
