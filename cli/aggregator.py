@@ -1,6 +1,5 @@
 """`fedwitness aggregator`: open and lead rounds, and serve the REST interface."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +20,7 @@ from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
 from cli.connect import blobs, reader, writer
 from cli.pipelines import Params, PipelineFile, RuleName, declared
-from cli.screen import Screen
+from cli.screen import Screen, moment
 from cli.waiting import interruptible, progress_bars
 
 app = typer.Typer(
@@ -214,7 +213,7 @@ def status(*, task: Task, federation: Federation, screen: Screen) -> None:
                 "updates": f"{one.updates} of {one.terms.max_updates}",
                 "attestations": f"{one.attestations} of {one.terms.quorum}",
                 "disputed": one.disputed,
-                "deadline": time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one.terms.deadline)),
+                "deadline": moment(one.terms.deadline),
                 "model": None if one.proposal is None else f"0x{one.proposal.model.hex()}",
             }
             for one in rounds

@@ -6,7 +6,6 @@ tasks and reasons are strangers' words and are made safe to print.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from rich.console import Group, RenderableType
@@ -37,7 +36,7 @@ from aggregator.queries import (
 )
 from chain.types import LogPosition
 from chain.wire import to_hex
-from cli.screen import plain
+from cli.screen import moment, plain
 
 T = TypeVar("T")
 
@@ -87,7 +86,7 @@ def hospital(found: HospitalHistory) -> RenderableType:
     told = _table(
         ("when", "what", "role", "reason", "block", "transaction"),
         (
-            (_moment(one.changed_at), one.what, one.role, one.reason, *_proof(one.position))
+            (moment(one.changed_at), one.what, one.role, one.reason, *_proof(one.position))
             for one in found.changes
         ),
     )
@@ -108,7 +107,7 @@ def one_round(found: RoundHistory) -> RenderableType:
         parts.append(_title(f"Proposal {proposal.number}: {to_hex(proposal.model)}"))
         said = (
             (
-                _moment(word.said_at),
+                moment(word.said_at),
                 word.witness,
                 "attested it" if word.attested else "got something else",
                 *_proof(word.position),
@@ -118,7 +117,7 @@ def one_round(found: RoundHistory) -> RenderableType:
         parts.append(_table(("when", "witness", "what", "block", "transaction"), said))
     if found.cosignatures:
         signed = (
-            (_moment(one.cosigned_at), one.witness, one.number, to_hex(one.hash))
+            (moment(one.cosigned_at), one.witness, one.number, to_hex(one.hash))
             for one in found.cosignatures
         )
         parts.append(_title("Signatures under the ledger's head"))
@@ -131,7 +130,7 @@ def descendants(found: Descendants) -> RenderableType:
     state = (
         "in use"
         if found.withdrawn_at is None
-        else f"withdrawn {_moment(found.withdrawn_at)}: {found.version.withdrawal}"
+        else f"withdrawn {moment(found.withdrawn_at)}: {found.version.withdrawal}"
     )
     tasks = _table(
         ("task", "models", "first round", "through", "newest round", "newest model"),
@@ -155,7 +154,7 @@ def descendants(found: Descendants) -> RenderableType:
                 one.round,
                 to_hex(one.model),
                 "yes" if one.trained else "through its base model",
-                _moment(one.final_at),
+                moment(one.final_at),
                 *_proof(one.position),
             )
             for one in found.models.entries
@@ -172,7 +171,7 @@ def viewers(found: Viewers) -> RenderableType:
             (
                 sight.grant.researcher,
                 "the version" if sight.grant.image is None else _short(sight.grant.image),
-                "\n".join(f"{_moment(one.since)} to {_moment(one.until)}" for one in sight.live),
+                "\n".join(f"{moment(one.since)} to {moment(one.until)}" for one in sight.live),
                 _short(sight.grant.grant),
                 *_proof(sight.grant.position),
             )
@@ -181,7 +180,7 @@ def viewers(found: Viewers) -> RenderableType:
     )
     what = "any image" if found.image is None else f"the image {_short(found.image)}"
     return Group(
-        _title(f"Who could see {what} of {found.version.name} on {_moment(found.day.since)[:10]}"),
+        _title(f"Who could see {what} of {found.version.name} on {moment(found.day.since)[:10]}"),
         grants,
         _title("Who did look"),
         _looks(found.looks.found),
@@ -202,7 +201,7 @@ def image_history(found: ImageHistory) -> RenderableType:
                     one.hospital,
                     one.state.name,
                     "\n".join(
-                        _moment(erased.erased_at)
+                        moment(erased.erased_at)
                         for erased in found.erasures
                         if erased.version == one.version
                     ),
@@ -215,7 +214,7 @@ def image_history(found: ImageHistory) -> RenderableType:
             ("when", "what", "hospital", "by", "about", "block", "transaction"),
             (
                 (
-                    _moment(one.at),
+                    moment(one.at),
                     one.what,
                     one.hospital,
                     one.actor,
@@ -235,7 +234,7 @@ def readings(found: Page[ReadingEntry]) -> RenderableType:
         ("when", "reading", "image", "hospital", "author", "what", "block", "transaction"),
         (
             (
-                _moment(one.recorded_at),
+                moment(one.recorded_at),
                 to_hex(one.reading),
                 _short(one.image),
                 one.hospital,
@@ -254,13 +253,13 @@ def reading_requests(found: Page[RequestEntry]) -> RenderableType:
         ("asked", "request", "image", "hospital", "of", "take by", "fulfil by", "state", "block"),
         (
             (
-                _moment(one.asked_at),
+                moment(one.asked_at),
                 to_hex(one.request),
                 _short(one.image),
                 one.hospital,
                 one.taker or one.reader or "any",
-                _moment(one.take_by),
-                _moment(one.fulfil_by),
+                moment(one.take_by),
+                moment(one.fulfil_by),
                 one.state.name + (", lapsed" if one.lapsed else ""),
                 one.position.block,
             )
@@ -273,7 +272,7 @@ def log_told(log: LookLog) -> str:
     """Tell how much of a hospital's access log the answer knows."""
     if log.anchored_at is None:
         return f"{log.hospital} has anchored no access log yet: who looked is not known."
-    until = f"It anchored {log.batches} batches, the last one at {_moment(log.anchored_at)}"
+    until = f"It anchored {log.batches} batches, the last one at {moment(log.anchored_at)}"
     if not log.missing:
         return f"All that {log.hospital} anchored of its access log was handed over. {until}."
     return (
@@ -288,7 +287,7 @@ def _looks(found: Page[LookEntry]) -> RenderableType:
         ("when", "researcher", "image", "batch", f"number{more}", "block", "transaction"),
         (
             (
-                _moment(one.time),
+                moment(one.time),
                 one.researcher,
                 _short(one.image),
                 one.batch,
@@ -351,7 +350,7 @@ def oddities(found: Oddities) -> RenderableType:
         parts.append(_title("The chain was not what it had been"))
         seen = (
             (
-                _moment(one.seen_at),
+                moment(one.seen_at),
                 one.what,
                 one.block,
                 to_hex(one.expected),
@@ -363,7 +362,7 @@ def oddities(found: Oddities) -> RenderableType:
     parts.append(_title("What a person should look at"))
     odd = (
         (
-            _moment(one.noticed_at),
+            moment(one.noticed_at),
             one.kind,
             one.round,
             one.subject,
@@ -409,7 +408,7 @@ def overview(found: Overview) -> RenderableType:
                 one.attested,
                 one.disputed,
                 one.cosigned,
-                None if one.last_at is None else _moment(one.last_at),
+                None if one.last_at is None else moment(one.last_at),
             )
             for one in found.witnesses
         ),
@@ -441,7 +440,7 @@ def _rounds(entries: Sequence[RoundEntry]) -> RenderableType:
                 f"{one.accepted} accepted, {one.clipped} clipped, {one.rejected} rejected",
                 f"{one.attestations} of {one.quorum}",
                 None if one.model is None else to_hex(one.model),
-                _moment(one.opened_at),
+                moment(one.opened_at),
             )
             for one in entries
         ),
@@ -474,7 +473,7 @@ def _versions(entries: Sequence[VersionEntry]) -> tuple[RenderableType, ...]:
                 to_hex(one.version),
                 one.images,
                 one.state.name,
-                _moment(one.registered_at),
+                moment(one.registered_at),
                 *_proof(one.position),
             )
             for one in entries
@@ -484,7 +483,7 @@ def _versions(entries: Sequence[VersionEntry]) -> tuple[RenderableType, ...]:
         ("when", "version", "what", "told", "block", "transaction"),
         (
             (
-                _moment(change.changed_at),
+                moment(change.changed_at),
                 _short(one.version),
                 change.what,
                 _told_of(change),
@@ -533,10 +532,3 @@ def _proof(position: LogPosition) -> tuple[int, str]:
 
 def _short(digest: bytes) -> str:
     return f"{to_hex(digest)[:_SHORT]}…"
-
-
-def _moment(seconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):
-        return f"{seconds} s after 1970"

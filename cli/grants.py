@@ -16,7 +16,7 @@ from chain.types import Purpose
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import FINDINGS, command
 from cli.connect import reader, writer
-from cli.screen import Screen, as_lines
+from cli.screen import Screen, as_lines, moment
 
 SECONDS_PER_DAY = 86_400
 
@@ -175,5 +175,5 @@ def verify(
 
 def _for_people(grant: Mapping[str, Any]) -> dict[str, object]:
     """Name the time in words, and leave out the researcher, who is reading this."""
-    expiry = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(grant["expiry"]))
+    expiry = moment(int(grant["expiry"]))  # text where it is 2^53 or more
     return {key: value for key, value in grant.items() if key != "researcher"} | {"expiry": expiry}

@@ -23,7 +23,7 @@ from chain.readings import Agreement, Reading, ReadingRequest, RequestState
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
 from cli.connect import blobs, reader, writer
-from cli.screen import Screen, as_lines
+from cli.screen import Screen, as_lines, moment
 
 if TYPE_CHECKING:
     from node.readings.desk import Desk
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 SECONDS_PER_DAY, SECONDS_PER_HOUR = 86_400, 3_600
 _NONE = bytes(32)
-_WHEN = "%Y-%m-%d %H:%MZ"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -320,7 +319,7 @@ def list_readings(
                     "own": to_hex(one.own),
                     "other": to_hex(one.other),
                     "agreement": one.agreement.name.lower().replace("_", " "),
-                    "at": _when(one.compared_at),
+                    "at": moment(one.compared_at),
                 }
                 for one in comparisons
             ]
@@ -547,7 +546,7 @@ def take(
     named = from_hex(request, "request")
     readings.take(named, None if hospital is None else checked_address(hospital))
     until = readings.request(named).terms.fulfil_by
-    screen.show({"taken": request, "fulfil_by": until, "until": _when(until)})
+    screen.show({"taken": request, "fulfil_by": until, "until": moment(until)})
 
 
 @app.command()
@@ -795,14 +794,14 @@ def _is_overdue(one: ReadingRequest, now: int) -> bool:
 def _for_people(one: Reading) -> dict[str, object]:
     found = _reading_json(one)
     names = ("reading", "author", "hospital", "opinion_on", "corrects", "reason", "corrected_by")
-    return {"at": _when(one.recorded_at)} | {name: found[name] for name in names}
+    return {"at": moment(one.recorded_at)} | {name: found[name] for name in names}
 
 
 def _request_for_people(one: ReadingRequest, now: int) -> dict[str, object]:
     found = _request_json(one, now)
     state = one.state.name.lower() + (", overdue" if found["overdue"] else "")
     names = ("request", "image", "hospital", "reader", "opinion_on", "taker", "reading")
-    times = {"take by": _when(one.terms.take_by), "fulfil by": _when(one.terms.fulfil_by)}
+    times = {"take by": moment(one.terms.take_by), "fulfil by": moment(one.terms.fulfil_by)}
     asks = "sealed" if found["question"] else None
     return {"state": state} | {name: found[name] for name in names} | times | {"question": asks}
 
@@ -814,7 +813,3 @@ def _numbered(rows: list[dict[str, object]]) -> dict[str, object]:
 
 def _without_none(row: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if value is not None}
-
-
-def _when(seconds: int) -> str:
-    return time.strftime(_WHEN, time.gmtime(seconds))

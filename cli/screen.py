@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -64,6 +65,14 @@ def plain(text: str) -> str:
     direction in them are shown and not obeyed.
     """
     return escape(escaped(text, keep="\n"))
+
+
+def moment(seconds: int) -> str:
+    """Write a time on the ledger (Unix seconds) for people; a stranger may have set any."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds} s after 1970"
 
 
 def as_lines(data: object) -> RenderableType:

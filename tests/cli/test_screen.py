@@ -7,8 +7,13 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
+from chain.readings import ReadingRequest, RequestState, RequestTerms
+from chain.types import AccessGrant, LogPosition
+from chain.wire import to_json_dict
+from cli import grants, readings
 from cli.screen import Screen
 
+DIGEST = b"\x01" * 32
 HOSTILE = "St. Mary\x1b[2J\x9b31m\u202egpj.exe[bold]"
 
 
@@ -49,3 +54,18 @@ def test_json_keeps_the_name_as_it_is() -> None:
     one, written = screen(as_json=True)
     one.show({"name": HOSTILE})
     assert json.loads(written.getvalue()) == {"name": HOSTILE}
+
+
+@pytest.mark.parametrize("absurd", [2**64 - 1, 10**12])
+def test_times_that_no_calendar_has_are_shown_and_stop_no_list(absurd: int) -> None:
+    """Any hospital may ask for a reading, or give a grant, until any second below 2^64."""
+    hospital = "0x" + "11" * 20
+    terms = RequestTerms(DIGEST, DIGEST, hospital, None, bytes(32), absurd, absurd, bytes(32))
+    place = LogPosition(1, 0, DIGEST)
+    request = ReadingRequest(DIGEST, terms, RequestState.OPEN, None, None, 1, place)
+    shown = readings._request_for_people(request, 1)
+    assert (shown["take by"], shown["fulfil by"]) == (f"{absurd} s after 1970",) * 2
+    grant = AccessGrant(
+        DIGEST, DIGEST, None, hospital, hospital, 42, absurd, revoked=False, live=True
+    )
+    assert grants._for_people(to_json_dict(grant))["expiry"] == f"{absurd} s after 1970"
