@@ -85,6 +85,11 @@ class Party:
         """Whether it is let in as a hospital and as nothing else."""
         return self.roles == {Role.HOSPITAL}
 
+    @property
+    def only_about(self) -> str | None:
+        """The one hospital that it may ask about, itself; None where it may ask about any."""
+        return self.address if self.sees_only_its_own else None
+
 
 class Admission:
     """A dependency that lets only parties of certain roles pass.

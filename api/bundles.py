@@ -18,10 +18,10 @@ from aggregator import queries
 from aggregator.queries import RoundEntry
 from api.auth import client, public
 from api.backend import Backend, Server
-from api.problems import RETRY_SECONDS, Problem, not_found
+from api.problems import RETRY_SECONDS, Problem, found_in_index
 from api.schemas import DIGEST
 from audit.bundling import build_bundle
-from chain.errors import InvalidInputError, UncosignedError
+from chain.errors import UncosignedError
 from chain.files import PIECE
 from chain.wire import from_hex
 
@@ -92,10 +92,8 @@ def light_bundle(
 
 def _round_of(server: Backend, model: bytes) -> RoundEntry:
     """Find the round that made a model, in the index: the chain would be asked round by round."""
-    try:
+    with found_in_index("final model of this digest"):
         found, _ = server.index.ask(lambda session: queries.provenance(session, model, limit=1))
-    except InvalidInputError:
-        raise not_found("final model of this digest in the index") from None
     return found.ancestors.entries[0].round
 
 

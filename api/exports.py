@@ -12,13 +12,12 @@ from fastapi.responses import StreamingResponse
 
 from api.auth import Party, admits
 from api.backend import Backend, Server
-from api.problems import not_found
+from api.problems import found_in_index
 from api.provenance import AUDITORS, own_history
 from api.schemas import ADDRESS, DIGEST, Json
 from audit.exports import Format, export
 from audit.facts import Fact, Facts
 from chain.addresses import read_address
-from chain.errors import InvalidInputError
 from chain.types import Role
 from chain.wire import from_hex
 
@@ -108,11 +107,9 @@ def _sent(
     told: Callable[[Facts], Iterator[Fact]],
 ) -> StreamingResponse:
     facts = told(Facts(server.index))
-    try:
+    with found_in_index(what):
         # The first fact decides whether this is an answer or a problem.
         first = next(facts)
-    except InvalidInputError:
-        raise not_found(f"{what} in the index") from None
     file = f'attachment; filename="{name}.{wanted.suffix}"'
     return StreamingResponse(
         _batched(export(_joined(first, facts), wanted)),

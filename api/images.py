@@ -22,6 +22,9 @@ from chain.wire import from_hex
 
 router = APIRouter(prefix="/v1/images", tags=["Images"])
 
+# Who asks about images and readings: about any, or a hospital about what concerns it.
+Reader = Annotated[Party, admits(*AUDITORS, Role.HOSPITAL)]
+
 
 @router.get(
     "/{commitment}/history",
@@ -31,7 +34,7 @@ router = APIRouter(prefix="/v1/images", tags=["Images"])
 def image_history(
     commitment: Annotated[str, Path(examples=[DIGEST], description="Of the image")],
     server: Server,
-    party: Annotated[Party, admits(*AUDITORS, Role.HOSPITAL)],
+    party: Reader,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Json:
@@ -43,7 +46,7 @@ def image_history(
     alone.
     """
     image = from_hex(commitment, "commitment")
-    own = party.address if party.sees_only_its_own else None
+    own = party.only_about
 
     def question(session: Any) -> ImageHistory:
         require_own_image(session, image, own)

@@ -5,7 +5,8 @@ Rooms below know nothing of HTTP. Here, and nowhere else, their errors become st
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -158,6 +159,25 @@ def unauthenticated(detail: str) -> Problem:
 def not_found(what: str) -> Problem:
     """Return the problem of a thing that there is not, or not for this party."""
     return Problem(404, "not-found", "There is no such thing", f"There is no {what}.")
+
+
+@contextmanager
+def found_in_index(what: str | None, cursor: str | None = None) -> Iterator[None]:
+    """Refuse with "not found" where the index does not have what it is asked for.
+
+    Args:
+        what: What there may be none of; None where there always is an answer.
+        cursor: What was asked for with; where there is one, it may be that which is malformed.
+
+    Raises:
+        Problem: If there is no such thing.
+    """
+    try:
+        yield
+    except InvalidInputError:
+        if what is None or cursor is not None:
+            raise
+        raise not_found(f"{what} in the index") from None
 
 
 def spool_full() -> Problem:

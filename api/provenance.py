@@ -13,11 +13,10 @@ from aggregator import queries
 from api import examples
 from api.auth import Party, admits
 from api.backend import Backend, Server
-from api.problems import Problem, not_found
+from api.problems import Problem, found_in_index
 from api.rounds import Cursor, Limit, Number, shown
 from api.schemas import ADDRESS, DIGEST, Json, member_of
 from chain.addresses import read_address
-from chain.errors import InvalidInputError
 from chain.types import Outcome, Reason, Role
 from chain.wire import from_hex
 
@@ -155,9 +154,10 @@ def standings(
     By the policy of the task's latest round, null where it has none. `strikes` are in millionths.
     A hospital sees its own standing.
     """
-    own = party.address if party.sees_only_its_own else None
     return answered(
-        server, "round of this task", lambda s: queries.standings(s, task, hospital=own)
+        server,
+        "round of this task",
+        lambda s: queries.standings(s, task, hospital=party.only_about),
     )
 
 
@@ -182,10 +182,6 @@ def answered(
     Raises:
         Problem: If it is not.
     """
-    try:
+    with found_in_index(what, cursor):
         found, block = server.index.ask(question)
-    except InvalidInputError:
-        if cursor is not None:
-            raise
-        raise not_found(f"{what} in the index") from None
     return shown(found, block)

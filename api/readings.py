@@ -10,21 +10,18 @@ from fastapi import APIRouter, Path, Query
 from aggregator import queries
 from aggregator.queries import Page, ReadingEntry, ReadingHistory
 from api import examples
-from api.auth import Party, admits
 from api.backend import Server
-from api.images import require_own_image
-from api.provenance import AUDITORS, answered, own_history
+from api.images import Reader, require_own_image
+from api.provenance import answered, own_history
 from api.rounds import Cursor, Limit, shown
 from api.schemas import ADDRESS, DIGEST, Json, member_of
 from chain.addresses import read_address
 from chain.errors import InvalidInputError
 from chain.readings import RequestState
-from chain.types import Role
 from chain.wire import from_hex
 
 router = APIRouter(prefix="/v1", tags=["Readings"])
 
-Reader = Annotated[Party, admits(*AUDITORS, Role.HOSPITAL)]
 Address = Annotated[str | None, Query(examples=[ADDRESS], description="EIP-55")]
 Image = Annotated[str | None, Query(examples=[DIGEST], description="Its commitment")]
 
@@ -44,7 +41,7 @@ def readings(
     A hospital sees its own and those of its images; with `image` all of an image that it read or
     was asked to read.
     """
-    own = party.address if party.sees_only_its_own else None
+    own = party.only_about
     wanted: dict[str, Any] = {
         "image": None if image is None else from_hex(image, "image"),
         "hospital": None if hospital is None else read_address(hospital, "hospital"),
@@ -72,19 +69,32 @@ def one_reading(
 ) -> Json:
     """Tell a reading's corrections, what it was compared with, and second opinions on it."""
     identifier = from_hex(reading, "reading")
-    own = party.address if party.sees_only_its_own else None
+    return answered(
+        server,
+        "reading of this identifier",
+        lambda s: own_reading(s, identifier, party.only_about),
+    )
 
-    def question(session: Any) -> ReadingHistory:
-        try:
-            found = queries.reading_history(session, identifier)
-        except InvalidInputError:
-            # Others' readings and none at all are the same to who may not see them.
-            require_own_image(session, None, own)
-            raise
-        require_own_image(session, found.line[0].image, own)
-        return found
 
-    return answered(server, "reading of this identifier", question)
+def own_reading(session: Any, reading: bytes, hospital: str | None) -> ReadingHistory:
+    """Look a reading up, and refuse a hospital one of an image it has nothing to do with.
+
+    Args:
+        session: Of the index.
+        reading: Its identifier.
+        hospital: Who asks; None may ask about any.
+
+    Raises:
+        Problem: The same whether there is such a reading or not.
+        InvalidInputError: If the index has no such reading, and who asks may know that.
+    """
+    try:
+        found = queries.reading_history(session, reading)
+    except InvalidInputError:
+        require_own_image(session, None, hospital)
+        raise
+    require_own_image(session, found.line[0].image, hospital)
+    return found
 
 
 @router.get(
@@ -111,7 +121,7 @@ def reading_requests(
     A hospital sees those that it made, took, is asked by, and those that any may take. With
     `open_to` no other filter counts.
     """
-    own = party.address if party.sees_only_its_own else None
+    own = party.only_about
     now = int(server.clock())
     if open_to is not None:
         reader = read_address(open_to, "open_to")

@@ -65,6 +65,7 @@ from aggregator.queries.pages import MAX_CURSOR, MAX_PAGE, Page
 from aggregator.queries.parties import names, parties
 from aggregator.queries.readings import (
     clinicians,
+    latest_time,
     may_ask_about,
     open_requests,
     reading_history,
@@ -131,6 +132,7 @@ __all__ = [
     "grants",
     "hospital_history",
     "image_history",
+    "latest_time",
     "look_batch",
     "look_batches",
     "looks",

@@ -28,7 +28,7 @@ from aggregator.queries.looks import (
     versions_looked_at,
 )
 from aggregator.queries.pages import Page, checked_limit, read_cursor, write_cursor
-from aggregator.queries.readings import later, reading_entry, request_entry
+from aggregator.queries.readings import latest_time, reading_entry, request_entry
 from aggregator.queries.rows import grant_entry, position, table_of, versions
 from aggregator.tables import (
     DatasetVersionRow,
@@ -94,7 +94,7 @@ def image_history(
         found |= _events(session, subject, kinds, after, size)
     keys = sorted(found)[:size]
     shown = keys[:limit]
-    things = _Things(session, (found[key] for key in shown), later(session, now))
+    things = _Things(session, (found[key] for key in shown), latest_time(session, now))
     following = write_cursor(*shown[-1]) if len(keys) > limit else None
     hospitals = sorted({entry.hospital for entry in known}, key=address_order)
     return ImageHistory(

@@ -28,6 +28,7 @@ from chain.errors import InvalidInputError
 from chain.readings import Agreement, RequestState
 from chain.types import LogPosition
 
+_DIGITS = 19  # of a time that is a deadline and no joke
 _Which: TypeAlias = Sequence[ColumnElement[bool]]
 
 
@@ -126,7 +127,7 @@ def requests(
         (row.state, None if state is None else state.value),
     )
     which = [column == value for column, value in wanted if value is not None]
-    at = later(session, now)
+    at = latest_time(session, now)
     if lapsed is not None:
         is_past = or_(
             and_(row.state == RequestState.OPEN.value, row.take_by < at),
@@ -157,7 +158,7 @@ def open_requests(
     Raises:
         InvalidInputError: If cursor or limit are malformed.
     """
-    row, at = ReadingRequestRow, later(session, now)
+    row, at = ReadingRequestRow, latest_time(session, now)
     statement = (
         select(table_of(row))
         .where(
@@ -180,9 +181,6 @@ def open_requests(
         limit,
         lambda one: (f"{one.take_by}", one.position.block, one.position.log_index),
     )
-
-
-_DIGITS = 19  # of a time that is a deadline and no joke
 
 
 def clinicians(
@@ -264,6 +262,11 @@ def request_entry(row: Row[Any], now: int) -> RequestEntry:
     )
 
 
+def latest_time(session: Session, now: int) -> int:
+    """Return the time that deadlines are held against: the clock's, or the chain's if later."""
+    return max(now, session.scalar(select(IndexHead.event_time)) or 0)
+
+
 def _newest_readings(session: Session, which: ColumnElement[bool]) -> tuple[ReadingEntry, ...]:
     rows = _newest(session, ReadingRow, [which], [()], None, MAX_PAGE)[:MAX_PAGE]
     return tuple(map(reading_entry, reversed(rows)))
@@ -334,8 +337,3 @@ def _newest_of(
 
 def _place(entry: ReadingEntry | RequestEntry | ClinicianEntry) -> tuple[int, int]:
     return entry.position.block, entry.position.log_index
-
-
-def later(session: Session, now: int) -> int:
-    """Return the chain's time where it is ahead of the clock."""
-    return max(now, session.scalar(select(IndexHead.event_time)) or 0)

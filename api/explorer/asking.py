@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 
 from aggregator import queries
 from api.backend import Backend
-from api.problems import not_found
-from chain.errors import InvalidInputError
+from api.problems import found_in_index
 
 T = TypeVar("T")
 
@@ -23,7 +22,6 @@ _ADDRESSES = frozenset(
         "reader",
         "researcher",
         "subject",
-        "taker",
         "witness",
     }
 )
@@ -55,12 +53,8 @@ def asked(
         answer = question(session)
         return answer, queries.names(session, frozenset(_addresses(answer)))
 
-    try:
+    with found_in_index(what, cursor):
         (answer, names), block = server.index.ask(with_names)
-    except InvalidInputError:
-        if what is None or cursor is not None:
-            raise
-        raise not_found(f"{what} in the index") from None
     return answer, {"as_of": block, "names": names}
 
 

@@ -11,16 +11,16 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from aggregator import queries
-from aggregator.queries import ImageHistory, Page, ReadingHistory, RequestEntry
-from aggregator.queries.readings import later
-from api.auth import Party, admits
+from aggregator.queries import ImageHistory, Page, RequestEntry
+from api.auth import admits
 from api.backend import Server
 from api.explorer import timeline
 from api.explorer.asking import asked
 from api.explorer.errors import PageRoute
 from api.explorer.rendering import page
-from api.images import require_own_image
+from api.images import Reader, require_own_image
 from api.provenance import AUDITORS
+from api.readings import own_reading
 from api.rounds import Cursor
 from chain.addresses import read_address
 from chain.errors import InvalidInputError
@@ -30,10 +30,9 @@ from chain.wire import from_hex, to_hex
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-Reader = Annotated[Party, admits(*AUDITORS, Role.HOSPITAL)]
 Text = Annotated[str, Query(max_length=128)]
 
-# The board's columns: what they hold, and what stands there when they are empty.
+# The board's columns, and which requests stand in each.
 COLUMNS: dict[str, dict[str, Any]] = {
     "open": {"state": RequestState.OPEN, "lapsed": False},
     "taken": {"state": RequestState.TAKEN, "lapsed": False},
@@ -65,7 +64,7 @@ def image(
     wanted = from_hex(commitment, "commitment")
     if show and show not in timeline.FILTERS:
         raise InvalidInputError(f"show: expected one of {', '.join(timeline.FILTERS)}")
-    own = party.address if party.sees_only_its_own else None
+    own = party.only_about
     clock = int(server.clock())
 
     def question(session: Any) -> tuple[ImageHistory, int]:
@@ -79,7 +78,7 @@ def image(
             cursor=cursor,
             limit=OF_A_PAGE,
         )
-        return found, later(session, clock)
+        return found, queries.latest_time(session, clock)
 
     (history, now), asked_of = asked(server, question, "image of this commitment", cursor)
     return page(
@@ -110,7 +109,7 @@ def readings(
     """List readings and corrections, newest first, and lend a place to ask for an image."""
     of_version = from_hex(version.strip(), "version") if version.strip() else None
     of_hospital = read_address(hospital.strip(), "hospital") if hospital.strip() else None
-    own = party.address if party.sees_only_its_own else None
+    own = party.only_about
     found, asked_of = asked(
         server,
         lambda session: queries.readings(
@@ -132,19 +131,11 @@ def readings(
 def reading(request: Request, server: Server, party: Reader, identifier: str) -> HTMLResponse:
     """Tell a reading's corrections, second opinions on it, and how far they agree."""
     wanted = from_hex(identifier, "reading")
-    own = party.address if party.sees_only_its_own else None
-
-    def question(session: Any) -> ReadingHistory:
-        try:
-            found = queries.reading_history(session, wanted)
-        except InvalidInputError:
-            # Others' readings and none at all are the same to who may not see them.
-            require_own_image(session, None, own)
-            raise
-        require_own_image(session, found.line[0].image, own)
-        return found
-
-    history, asked_of = asked(server, question, "reading of this identifier")
+    history, asked_of = asked(
+        server,
+        lambda session: own_reading(session, wanted, party.only_about),
+        "reading of this identifier",
+    )
     line = history.line
     shown = next((one for one in line if one.reading == wanted), line[-1])
     return page(
@@ -177,7 +168,7 @@ def requests(
         "now": clock,
         "hospital": read_address(hospital.strip(), "hospital") if hospital.strip() else None,
         "image": from_hex(image.strip(), "image") if image.strip() else None,
-        "party": party.address if party.sees_only_its_own else None,
+        "party": party.only_about,
     }
     shown = {state: COLUMNS[state]} if state else COLUMNS
     limit = OF_A_PAGE if state else OF_A_COLUMN
@@ -189,7 +180,7 @@ def requests(
             )
             for which in shown.values()
         )
-        return found, later(session, clock)
+        return found, queries.latest_time(session, clock)
 
     (found, now), asked_of = asked(server, question)
     return page(
