@@ -123,7 +123,7 @@ def read_and_asked(ledger: StoryLedger, versions: dict[str, bytes]) -> list[Look
     clinic.change("RequestTaken", "opinion", READER)
     clinic.read("second", READER, READER, opinionOn=FIRST, request=digest("opinion"))
     clinic.compare("second", "first", READER, Agreement.MAJOR_DISCREPANCY)
-    clinic.correct("first", "corrected", "clinician", REASON)
+    clinic.correct("first", "corrected", "researcher", REASON)
     clinic.compare("second", "corrected", READER, Agreement.AGREES)
     clinic.ask("still open", within=FAR_AHEAD)
     clinic.ask("to be fulfilled", within=FAR_AHEAD, reader=OTHER)

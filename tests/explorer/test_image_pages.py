@@ -175,6 +175,7 @@ def test_a_reading_tells_author_digest_opinions_agreement_and_how_to_open_it(
     assert "it is never on this server, which could not open it" in told
     assert f"0x{CORRECTED.hex()}" in told
     assert account("clinician").address in text
+    assert "by its clinician Dr Ines Okafor" in told
     assert f'href="/readings/0x{SECOND.hex()}"' in text
     assert "✓ agrees" in told
     assert "✗ major discrepancy one was corrected since" in told
@@ -199,6 +200,7 @@ def test_the_board_has_each_request_in_its_column(site: Running, auditor: dict[s
         "cancelled": ["not needed"],
     }
     assert columns == {name: [digest(one).hex() for one in found] for name, found in names.items()}
+    assert "Taken by Dundee Royal Infirmary" in seen(text)
     lapsed = get(site, "/requests?state=lapsed", **auditor)
     assert re.findall(r'id="request-0x([0-9a-f]{64})"', lapsed) == columns["lapsed"]
     assert "Take by" in lapsed
@@ -230,6 +232,8 @@ def test_pages_lead_to_the_data_room(site: Running, story: Story, auditor: dict[
     assert f'href="/readings?hospital={hospital}"' in text
     assert f'href="/requests?hospital={hospital}"' in text
     assert f'href="/images/0x{IMAGE.hex()}"' in get(site, "/grants", **auditor)
+    of_erased = get(site, f"/datasets/0x{story.versions['curlew'].hex()}", **auditor)
+    assert f'href="/images/0x{ERASED.hex()}"' in of_erased
     assert "Readings of images 2 5 requests for readings" in seen(get(site, "/"))
 
 
