@@ -37,6 +37,10 @@ SOP_CLASSES = {
 }
 PREAMBLE = 128  # bytes before DICM (PS3.10, section 7.1)
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+# What a report in words is far below, and memory and minutes are still at hand for.
+MAX_REPORT = 1 << 21  # bytes
+MAX_PARTS = 1 << 15  # items and elements
+_ITEM = b"\xfe\xff\x00\xe0"
 _SYNTAXES = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndian})
 _FLAGS = frozenset({"COMPLETE", "PARTIAL"})
 _MANUFACTURER = "FedWitness"
@@ -140,6 +144,12 @@ def words_of(raw: bytes) -> str:
 
 def _read(raw: bytes) -> Dataset:
     """Read a report whole, with every value decoded."""
+    # An item of eight bytes becomes an object of a thousand.
+    if len(raw) > MAX_REPORT or raw.count(_ITEM) > MAX_PARTS:
+        raise InvalidInputError(
+            f"expected a structured report of at most {MAX_REPORT} bytes and {MAX_PARTS} parts, "
+            "found a larger one"
+        )
     # What is deflated may become a thousand times as large: not even the header is read of it.
     if _DEFLATED in raw:
         raise InvalidInputError(

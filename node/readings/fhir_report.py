@@ -26,6 +26,7 @@ STATUSES = frozenset(
 )
 _ASKED = frozenset({"active", "draft"})  # of ServiceRequest.status
 _TOLD = 3  # faults that a refusal lists
+MAX_PARTS = 1 << 15  # members and values; texts in base64 have none
 _UIDS = "urn:dicom:uid"
 _LOINC = "http://loinc.org"
 _FINDINGS, _PATIENT = "findings", "patient"
@@ -189,6 +190,11 @@ def words_of(raw: bytes) -> str:
 
 def _read(raw: bytes, kind: str) -> dict[str, Any]:
     """Read a resource that somebody else wrote, of release 5 or 4."""
+    # A fault of three bytes becomes an object of two thousand.
+    if sum(map(raw.count, (b",", b"{", b"["))) > MAX_PARTS:
+        raise InvalidInputError(
+            f"expected a FHIR {kind} of at most {MAX_PARTS} values, found a larger one"
+        )
     members = parse_json(raw, len(raw))
     found = members.get("resourceType") if isinstance(members, dict) else None
     if not isinstance(members, dict) or found != kind:

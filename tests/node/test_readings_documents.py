@@ -26,7 +26,7 @@ from pydicom.uid import (
 from chain.cid import Cid
 from chain.errors import InvalidInputError
 from node.leaks import Identities
-from node.readings import fhir_report
+from node.readings import dicom_report, fhir_report
 from node.readings.documents import (
     MAX_DOCUMENT,
     Form,
@@ -403,3 +403,21 @@ def test_damaged_reports_are_refused_or_read_and_nothing_else(
         words_of(bytes(raw))
     except InvalidInputError:
         pass
+
+
+def test_a_report_of_countless_parts_is_refused_before_it_fills_the_memory(report: bytes) -> None:
+    """Whoever has to open it would else build an object of a thousand bytes for each of eight."""
+    item = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
+    many = item * (dicom_report.MAX_PARTS + 1)
+    sequence = b"\x40\x00\x3f\xa7SQ\x00\x00" + len(many).to_bytes(4, "little") + many
+    with pytest.raises(InvalidInputError, match="of at most 2097152 bytes and 32768 parts"):
+        look_through(report + sequence)
+    long = dicom_report.MAX_REPORT.to_bytes(4, "little") + bytes(dicom_report.MAX_REPORT)
+    with pytest.raises(InvalidInputError, match="of at most 2097152 bytes and 32768 parts"):
+        look_through(report + b"\x40\x00\x60\xa1UT\x00\x00" + long)
+    extensions = [{}] * (fhir_report.MAX_PARTS + 1)
+    with pytest.raises(InvalidInputError, match="of at most 32768 values"):
+        look_through(fhir(extension=extensions))
+    # What is attached is one value, however long.
+    form = {"contentType": "application/pdf", "data": base64.b64encode(bytes(1 << 20)).decode()}
+    assert look_through(fhir(presentedForm=[form])).doubtful
