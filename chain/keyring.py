@@ -35,6 +35,13 @@ class Keyring:
         return self.work / "outbox"
 
     @property
+    def datasets(self) -> Path:
+        """Where a hospital's committed data sets lie; made if missing."""
+        folder = self.work / "datasets"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    @property
     def pseudonym_key(self) -> Path:
         """Where the 32 bytes lie that a hospital's pseudonyms are made with."""
         return self.work / "pseudonyms.secret"

@@ -96,8 +96,7 @@ def gateway(
     hospital = identity.address
     if not ledger.is_active(hospital, Role.HOSPITAL):
         raise InvalidInputError(f"{hospital} is no active hospital of this federation")
-    datasets = keyring.work / "datasets"
-    catalogue = Catalogue(data, datasets, lambda: ledger.dataset_versions(hospital))
+    catalogue = Catalogue(data, keyring.datasets, lambda: ledger.dataset_versions(hospital))
     shown = len(catalogue.instances())
     if not shown:
         raise InvalidInputError(

@@ -4,23 +4,21 @@ What brings torch or pydicom along is imported by the commands that need it: the
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chain.addresses import checked_address
 from chain.errors import InvalidInputError
 from chain.federation import Federation
 from chain.image_proofs import write_proof
 from chain.keyring import Keyring
 from chain.keystore import Identity, create_identity, read_password
-from chain.ledger import Ledger, LedgerReader
+from chain.ledger import LedgerReader
 from chain.secret_file import kept_secret
-from chain.types import DatasetState, Purpose, Role
+from chain.types import Purpose, Role
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
 from cli.connect import reader, writer
@@ -29,18 +27,9 @@ from cli.waiting import interruptible
 
 if TYPE_CHECKING:
     from node.dataset import CommittedDataset
-    from node.erasing import Output, Plan
     from node.hospital import Hospital, Listener
     from node.images import ImageSet
     from node.ingest import Choices, Ingested, Limits
-
-_LOOKS = 10_000  # read at once
-# What no command here reaches.
-_YOURS = (
-    "the files that were taken in (sources), and where they came from, such as the PACS",
-    "backups of any of it, and file systems that keep snapshots",
-    "copies at those who looked (seen_by): ask them to delete theirs",
-)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -210,7 +199,7 @@ def register(
 
     Example: fedwitness hospital register --data scans/ --name head-mri --key keys/st-mary.json
     """
-    path = _datasets(keyring) / f"{name}.npz"
+    path = keyring.datasets / f"{name}.npz"
     image_set = _read_images(data, keyring, ingest_key, screen)
     dataset = _commit(path, name, image_set, frozenset(map(int, purpose)), screen=screen)
     _register(dataset, image_set, federation, keyring, identity, screen=screen)
@@ -235,7 +224,7 @@ def supersede(
     Example: fedwitness hospital supersede 0x5f… --name head-mri --data scans/
     """
     previous = from_hex(version, "version")
-    path = _datasets(keyring) / f"{name}-after-{previous.hex()[:16]}.npz"
+    path = keyring.datasets / f"{name}-after-{previous.hex()[:16]}.npz"
     image_set = _read_images(data, keyring, ingest_key, screen)
     purposes = frozenset(map(int, purpose))
     dataset = _commit(path, name, image_set, purposes, previous, screen=screen)
@@ -288,91 +277,6 @@ def permit(
 
 @app.command()
 @command
-def erase(
-    *,
-    federation: Federation,
-    keyring: Keyring,
-    identity: Identity,
-    screen: Screen,
-    patient: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A patient's pseudonym, FW…, of whom every image goes; repeat for more.",
-            show_default=False,
-        ),
-    ] = None,
-    file: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="The id, in files.jsonl, of a file of which every image goes; repeat for more.",
-            show_default=False,
-        ),
-    ] = None,
-    image: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="The number, from 0, of an image of the active version; repeat for more.",
-            show_default=False,
-        ),
-    ] = None,
-    dataset: Dataset = None,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="What `hospital ingest` wrote, from which files and lines go too; repeat for "
-            "more. What `hospital register` ingested itself is found anyway.",
-            show_default=False,
-        ),
-    ] = None,
-    ingest_key: IngestKey = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Erase images for good, as where a patient withdraws: here and on the ledger.
-
-    A version that rounds take is superseded by one without the images. The ledger shows from then
-    on that they were erased; salts, images, labels, de-identified files and their lines are
-    deleted, so that nobody can tell any more what the commitments were of. Proofs about other
-    images still verify. Models that were trained on them stay, and are flagged.
-
-    Killed at any point and called again, it goes on where it stopped.
-
-    Example: fedwitness hospital erase --patient FW5KQ2… --data scans/ --key keys/st-mary.json
-    """
-    from node.erasing import Wanted, keep_plan, plan_erasure
-
-    ledger = writer(federation, keyring, identity)
-    folder, plans = _datasets(keyring), keyring.work / "erasures"
-    begun = sorted(plans.glob("*.json"))
-    told = [_carry_out(one, ledger, keyring, identity, screen) for one in begun]
-    wanted = Wanted(
-        frozenset(patient or ()),
-        frozenset(file or ()),
-        _numbered(ledger, identity.address, folder, dataset, image or ()),
-    )
-    outputs = _outputs(keyring, data or (), ingest_key)
-    try:
-        plan = plan_erasure(wanted, folder, outputs)
-    except InvalidInputError:
-        if not told:
-            raise
-        plan = None  # what was begun was all of it
-    if plan is not None:
-        _confirm(f"erase {plan.images} images and {_files(plan)} files for good?", screen, yes=yes)
-        told.append(_carry_out(keep_plan(plan, plans), ledger, keyring, identity, screen))
-    screen.show(
-        {
-            "erased": sum(one["images"] for one in told),
-            "versions": [version for one in told for version in one["versions"]],
-            "files": sum(one["files"] for one in told),
-            "sources": [source for one in told for source in one["sources"]],
-            "seen_by": sorted({viewer for one in told for viewer in one["seen_by"]}),
-            "yours_to_delete": list(_YOURS),
-        }
-    )
-
-
-@app.command()
-@command
 def prove(
     *,
     image: Annotated[int, typer.Option(help="The image's number, from 0.")],
@@ -390,12 +294,12 @@ def prove(
 
     Example: fedwitness hospital prove --image 17 --out proof.json --key keys/st-mary.json
     """
-    from node.dataset import prove_image
+    from node.dataset import active_dataset, prove_image
 
     ledger = reader(federation)
-    found, version = _active_dataset(ledger, identity.address, _datasets(keyring), dataset)
-    write_proof(out, version, prove_image(found, image))
-    screen.show({"proof": str(out), "version": to_hex(version), "image": image})
+    found = active_dataset(keyring.datasets, ledger, identity.address, dataset)
+    write_proof(out, found.version, prove_image(found.dataset, image))
+    screen.show({"proof": str(out), "version": to_hex(found.version), "image": image})
 
 
 @app.command()
@@ -492,12 +396,6 @@ def status(*, federation: Federation, keyring: Keyring, identity: Identity, scre
     )
 
 
-def _datasets(keyring: Keyring) -> Path:
-    folder = keyring.work / "datasets"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
-
 def _read_images(
     data: Path, keyring: Keyring, ingest_key: Path | None, screen: Screen
 ) -> "ImageSet":
@@ -590,140 +488,19 @@ def _register(
     )
 
 
-def _outputs(
-    keyring: Keyring, data: Sequence[Path], ingest_key: Path | None
-) -> tuple["Output", ...]:
-    """Return what ingests wrote: what is named, and what `register` ingested itself."""
-    from node.erasing import Output
-    from node.ingest import ATTESTATION
-
-    own = keyring.pseudonym_key
-    given = own if ingest_key is None else ingest_key
-    named = {one.resolve(): Output(one, given) for one in data}
-    found = sorted((keyring.work / "ingested").glob(f"*/{ATTESTATION}"))
-    ours = {one.parent.resolve(): Output(one.parent, own) for one in found}
-    return tuple((ours | named).values())
-
-
-def _numbered(
-    ledger: LedgerReader, hospital: str, folder: Path, name: str | None, numbers: Sequence[int]
-) -> dict[Path, frozenset[int]]:
-    """Return numbers of images by the file of the active version that they are of."""
-    from node.dataset import load_dataset
-
-    if not numbers:
-        return {}
-    found, _ = _active_dataset(ledger, hospital, folder, name)
-    root = found.terms.merkle_root
-    (path,) = (one for one in folder.glob("*.npz") if load_dataset(one).terms.merkle_root == root)
-    return {path: frozenset(numbers)}
-
-
-def _files(plan: "Plan") -> int:
-    return sum(len(one.names) for one in plan.outputs)
-
-
-def _confirm(question: str, screen: Screen, *, yes: bool) -> None:
-    if yes:
-        return
-    if screen.as_json:
-        raise InvalidInputError("with --json nobody can be asked: say --yes")
-    if not typer.confirm(question):
-        raise InvalidInputError("nothing was erased")
-
-
-def _carry_out(
-    path: Path, ledger: Ledger, keyring: Keyring, identity: Identity, screen: Screen
-) -> dict[str, Any]:
-    """Carry a planned erasure out, and tell what became of everything."""
-    from node.erasing import carry_out, read_plan
-
-    plan = read_plan(path)
-    with screen.progress() as bars:
-        bar = bars.add_task("erasing", total=None)
-        done = carry_out(
-            path,
-            _datasets(keyring),
-            ledger,
-            identity.address,
-            lambda step: bars.update(bar, description=step),
-        )
-    return {
-        "images": plan.images,
-        "versions": [
-            {
-                "version": None if one.version is None else to_hex(one.version),
-                "images": one.images,
-                "correction": None if one.correction is None else to_hex(one.correction),
-            }
-            for one in done
-        ],
-        "files": _files(plan),
-        "sources": list(plan.sources),
-        "seen_by": _viewers(keyring, identity.address, plan),
-    }
-
-
-def _viewers(keyring: Keyring, hospital: str, plan: "Plan") -> list[str]:
-    """Return the researchers who looked at erased images, by the hospital's own access logs."""
-    from node.look_log import LookLog
-
-    images = {one for dataset in plan.datasets for one in dataset.commitments}
-    found = set()
-    for path in sorted((keyring.work / "looks").glob("*.looks")):
-        chain_id, _, access_logs = path.stem.partition("-")
-        log = LookLog(path, int(chain_id), checked_address(access_logs), hospital)
-        for first in range(0, len(log), _LOOKS):
-            receipts = log.read(first, min(_LOOKS, len(log) - first))
-            found |= {one.look.researcher for one in receipts if one.look.image in images}
-    return sorted(found)
-
-
 @contextmanager
 def _hospital(
     federation: Federation, keyring: Keyring, identity: Identity, name: str | None
 ) -> Iterator["Hospital"]:
     from node.client import RestClient
+    from node.dataset import active_dataset
     from node.hospital import Hospital
 
     federation.needs("api_url")
     ledger = reader(federation)
-    dataset, version = _active_dataset(ledger, identity.address, _datasets(keyring), name)
+    found = active_dataset(keyring.datasets, ledger, identity.address, name)
     with RestClient(federation.api_url, identity, ledger.chain_id, ledger.address) as client:
-        yield Hospital(identity, keyring.work, client, dataset, version, ledger)
-
-
-def _active_dataset(
-    ledger: LedgerReader, hospital: str, folder: Path, name: str | None
-) -> tuple["CommittedDataset", bytes]:
-    """Find the data set that the ledger has as active, with the purposes it has there."""
-    from node.dataset import load_dataset
-
-    every = ledger.dataset_versions(hospital)
-    versions = {one.merkle_root: one for one in every if one.state is DatasetState.ACTIVE}
-    kept = [load_dataset(path) for path in sorted(folder.glob("*.npz"))]
-    found = [
-        one for one in kept if one.terms.merkle_root in versions and name in {None, one.terms.name}
-    ]
-    if len(found) != 1:
-        names = ", ".join(sorted(one.terms.name for one in found)) or "none"
-        ended = {
-            one.merkle_root: one.state for one in every if one.state is not DatasetState.ACTIVE
-        }
-        gone = ", ".join(
-            f"{one.terms.name} is {ended[one.terms.merkle_root].name}"
-            for one in kept
-            if one.terms.merkle_root in ended and name in {None, one.terms.name} and not found
-        )
-        message = (
-            f"expected one active data set in {folder}, found {names}"
-            f"{f' ({gone}, so nobody trains on it any more)' if gone else ''}: register one with "
-            "`hospital register`, or choose one with --dataset"
-        )
-        raise InvalidInputError(message)
-    version = versions[found[0].terms.merkle_root]
-    terms = replace(found[0].terms, purposes=version.purposes)
-    return replace(found[0], terms=terms), version.version
+        yield Hospital(identity, keyring.work, client, found.dataset, found.version, ledger)
 
 
 @contextmanager

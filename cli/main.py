@@ -7,6 +7,7 @@ import typer
 from cli import (
     aggregator,
     ask,
+    erasing,
     gateway,
     grants,
     hospital,
@@ -45,6 +46,7 @@ app.command()(disputes)
 app.command()(reputation)
 app.command()(aggregate)
 app.command()(rules)
+hospital.app.command()(erasing.erase)
 hospital.app.command()(gateway.gateway)
 hospital.app.add_typer(gateway.looks, name="looks")
 app.add_typer(hospital.app, name="hospital")

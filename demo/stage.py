@@ -78,7 +78,7 @@ class Stage:
 
     def dataset_file(self, name: str) -> Path:
         """Return where a hospital keeps its committed data set."""
-        return self.local.cast[name].keyring.work / "datasets" / f"{name}-images.npz"
+        return self.local.cast[name].keyring.datasets / f"{name}-images.npz"
 
     def dataset(self, name: str) -> CommittedDataset:
         """Return a hospital's committed data set."""

@@ -20,7 +20,7 @@ from chain.errors import InvalidInputError
 from chain.files import replacing
 from chain.image_proofs import ImageProof
 from chain.merkle import image_leaf, image_leaves, merkle_proof, merkle_root
-from chain.types import DatasetTerms, DatasetVersion
+from chain.types import DatasetState, DatasetTerms, DatasetVersion
 from chain.wire import from_json_dict, to_json_dict
 from node.images import ImageSet
 
@@ -61,6 +61,21 @@ class CommittedDataset:
     images: NDArray[Any]
     labels: NDArray[np.int64]
     salts: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveDataset:
+    """A committed data set of which the ledger has the version as active.
+
+    Attributes:
+        path: Its private file.
+        dataset: What that holds, with the purposes that the ledger permits now.
+        version: The version's identifier.
+    """
+
+    path: Path
+    dataset: CommittedDataset
+    version: bytes
 
 
 def commit_images(
@@ -156,6 +171,44 @@ def registered(
     root = dataset.terms.merkle_root
     found = registry.dataset_versions(hospital)
     return next((one for one in found if one.merkle_root == root), None)
+
+
+def active_dataset(
+    folder: Path, registry: VersionReader, hospital: str, name: str | None = None
+) -> ActiveDataset:
+    """Find the data set that the ledger has as active.
+
+    Args:
+        folder: Of committed data sets.
+        registry: The ledger.
+        hospital: Whose data sets they are.
+        name: Which one, where several are active.
+
+    Raises:
+        InvalidInputError: If none is, or several are; the message names them.
+        LedgerError: If the chain cannot be reached.
+    """
+    versions = {one.merkle_root: one for one in registry.dataset_versions(hospital)}
+    kept = {path: load_dataset(path) for path in sorted(folder.glob("*.npz"))}
+    known = {
+        path: versions[one.terms.merkle_root]
+        for path, one in kept.items()
+        if one.terms.merkle_root in versions and name in {None, one.terms.name}
+    }
+    found = [path for path, one in known.items() if one.state is DatasetState.ACTIVE]
+    if len(found) != 1:
+        names = ", ".join(sorted(kept[path].terms.name for path in found)) or "none"
+        gone = ", ".join(
+            f"{kept[path].terms.name} is {one.state.name}" for path, one in known.items()
+        )
+        raise InvalidInputError(
+            f"expected one active data set in {folder}, found {names}"
+            f"{f' ({gone}, so nobody trains on it any more)' if gone and not found else ''}: "
+            "register one with `hospital register`, or choose one with --dataset"
+        )
+    (path,) = found
+    terms = replace(kept[path].terms, purposes=known[path].purposes)
+    return ActiveDataset(path, replace(kept[path], terms=terms), known[path].version)
 
 
 def prove_image(dataset: CommittedDataset, index: int) -> ImageProof:

@@ -12,7 +12,7 @@ receipt for, or a part of one. Parts are cut off when the log is opened, whole r
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -30,6 +30,7 @@ _FIELDS = (20, 8, 20, 32, 32, 32, 8, 32, 32, 65)
 _BODY = sum(_FIELDS)
 _CHECK = 7
 RECORD = _BODY + _CHECK  # bytes
+_AT_ONCE = 10_000  # looks that are read at once
 
 
 class LookLogError(FedWitnessError):
@@ -141,6 +142,27 @@ class LookLog:
                 f"{self.path}: record {number} is not what was written: put the log back from a "
                 "copy, and show nothing until then"
             )
+
+
+def researchers_who_looked(work: Path, hospital: str, images: Collection[bytes]) -> frozenset[str]:
+    """Find who looked at images, by the logs of all federations that a hospital was in.
+
+    Args:
+        work: The hospital's own folder.
+        hospital: Its address.
+        images: The images' commitments.
+
+    Raises:
+        LookLogError: If a log is not what was written.
+    """
+    found: set[str] = set()
+    for path in (work / "looks").glob("*.looks"):
+        chain_id, _, access_logs = path.stem.partition("-")
+        log = LookLog(path, int(chain_id), checked_address(access_logs), hospital)
+        for first in range(0, len(log), _AT_ONCE):
+            receipts = log.read(first, min(_AT_ONCE, len(log) - first))
+            found |= {one.look.researcher for one in receipts if one.look.image in images}
+    return frozenset(found)
 
 
 class LookWriter:

@@ -8,8 +8,7 @@ import pytest
 
 from chain.errors import InvalidInputError
 from chain.types import DatasetState, Purpose
-from cli.hospital import _active_dataset
-from node.dataset import load_dataset
+from node.dataset import active_dataset, load_dataset
 from tests.cli.conftest import Party, run
 
 
@@ -39,8 +38,8 @@ def test_permitted_purposes_change_on_the_ledger_and_in_what_the_hospital_goes_b
     expected = {Purpose.HEALTH_RESEARCH, Purpose.GENERAL_RESEARCH}
     assert reader.dataset_version(bytes.fromhex(version[2:])).purposes == expected
     address = hospital.federation.address("hospital-1")
-    found, _ = _active_dataset(reader, address, dataset(hospital).parent, "scans")
-    assert found.terms.purposes == expected
+    found = active_dataset(dataset(hospital).parent, reader, address, "scans")
+    assert found.dataset.terms.purposes == expected
 
 
 def test_an_erased_image_is_gone_and_the_others_are_proved_as_before(
@@ -89,7 +88,7 @@ def test_whoever_withdrew_everything_is_told_so_when_asked_to_train(
     assert hospital.run("hospital", "withdraw", version, "--reason", "consent revoked")[0] == 0
     reader, address = hospital.federation.reader, hospital.federation.address("hospital-1")
     with pytest.raises(InvalidInputError, match="scans is WITHDRAWN, so nobody trains on it"):
-        _active_dataset(reader, address, dataset(hospital).parent, None)
+        active_dataset(dataset(hospital).parent, reader, address)
 
 
 def test_a_proof_about_another_image_or_version_is_a_finding(
