@@ -22,6 +22,7 @@ _ADDRESSES = frozenset(
         "reader",
         "researcher",
         "subject",
+        "taker",
         "witness",
     }
 )
