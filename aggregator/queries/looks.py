@@ -130,19 +130,14 @@ def look_logs(session: Session, hospitals: Iterable[str]) -> tuple[LookLog, ...]
 def versions_looked_at(session: Session, image: bytes) -> dict[bytes, str]:
     """Find the versions that looks name with an image, and the hospital of each."""
     found: dict[bytes, str] = {}
-    version: bytes | None = b""
-    while version is not None:
-        # From one version to the next, however many looks each has.
-        which = (HandedLookRow.image == image, HandedLookRow.version > version)
-        following = select(HandedLookRow.version).where(*which).order_by(HandedLookRow.version)
-        version = session.scalar(following.limit(1))
-        if version is None:
-            break
-        one = anchored_looks().where(
-            HandedLookRow.image == image, HandedLookRow.version == version, _IS_OWNERS
-        )
-        if row := session.execute(one.limit(1)).one_or_none():
-            found[version] = row.hospital
+    look = HandedLookRow
+    named = anchored_looks().where(look.image == image, _IS_OWNERS).order_by(look.version).limit(1)
+    version = b""
+    # From one version to the next, however many looks each has. What a log claims of versions that
+    # are not its hospital's is passed over within the database: there may be many of these.
+    while row := session.execute(named.where(look.version > version)).one_or_none():
+        version = row.version
+        found[version] = row.hospital
     return found
 
 

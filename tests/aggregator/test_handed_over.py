@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, event, func, select
 
 from aggregator import queries
 from aggregator.handed_over import hand_over
@@ -240,6 +240,28 @@ def test_what_a_hospital_writes_of_anothers_image_into_its_own_log_counts_for_no
         assert not queries.may_ask_about(session, IMAGE, STRANGER)
     looked = [one for one in told.timeline.entries if one.what == "LOOKED"]
     assert {one.hospital for one in looked} == {HOSPITAL}
+
+
+def test_a_log_full_of_invented_versions_of_anothers_image_delays_no_question(
+    anchored: Engine, ledger: ListedLedger
+) -> None:
+    invented = [
+        replace(look, version=digest(f"invented {look.number}"))
+        for look in looks_from(0, 300, hospital=STRANGER)
+    ]
+    anchor(ledger, 1, invented)
+    update_index(anchored, ledger)
+    hand_over(anchored, batch_of(anchored, 1, STRANGER), invented)
+    statements: list[str] = []
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    event.listen(anchored, "before_cursor_execute", count)
+    with reading(anchored) as session:
+        assert not queries.may_ask_about(session, IMAGE, STRANGER)
+    event.remove(anchored, "before_cursor_execute", count)
+    assert len(statements) < 20
 
 
 def test_looks_stand_in_an_images_history_by_their_time(

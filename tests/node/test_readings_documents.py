@@ -415,7 +415,7 @@ def test_a_report_of_countless_parts_is_refused_before_it_fills_the_memory(repor
     long = dicom_report.MAX_REPORT.to_bytes(4, "little") + bytes(dicom_report.MAX_REPORT)
     with pytest.raises(InvalidInputError, match="of at most 2097152 bytes and 32768 parts"):
         look_through(report + b"\x40\x00\x60\xa1UT\x00\x00" + long)
-    extensions = [{}] * (fhir_report.MAX_PARTS + 1)
+    extensions: list[dict[str, Any]] = [{}] * (fhir_report.MAX_PARTS + 1)
     with pytest.raises(InvalidInputError, match="of at most 32768 values"):
         look_through(fhir(extension=extensions))
     # What is attached is one value, however long.
