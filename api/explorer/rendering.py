@@ -49,6 +49,12 @@ def utc(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def clock(seconds: int) -> str:
+    """Write the time of a day that is named already, or all of a time that no calendar has."""
+    whole = utc(seconds)
+    return whole[11:16] if 0 <= seconds <= _GREATEST_TIME else whole
+
+
 def figure(millionths: int) -> str:
     """Write a score or threshold, which the ledger holds in millionths."""
     if millionths >= _UNBOUNDED:
@@ -81,6 +87,7 @@ _environment.filters |= {
     "short": short,
     "iso": iso,
     "utc": utc,
+    "clock": clock,
     "figure": figure,
     "sentence": words.sentence,
     "phase": words.phase,

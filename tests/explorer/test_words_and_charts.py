@@ -11,7 +11,7 @@ from aggregator.pipeline import STEPS
 from aggregator.recipes import default
 from api.explorer import charts, words
 from api.explorer.accuracy import MAX_BYTES, Claim, read_claims
-from api.explorer.rendering import figure, iso, short, utc
+from api.explorer.rendering import clock, figure, iso, short, utc
 from chain.errors import InvalidInputError
 from chain.types import DatasetState, Outcome, Phase, Purpose, Reason
 
@@ -98,6 +98,8 @@ def test_times_are_told_in_utc_and_none_is_too_great() -> None:
     assert iso(1_788_220_800) == "2026-09-01T00:00:00Z"
     assert utc(1_788_220_800) == "2026-09-01 00:00:00"
     assert utc(2**64 - 1) == f"second {2**64 - 1}"
+    assert clock(1_788_220_800 + 3_660) == "01:01"
+    assert clock(2**64 - 1) == f"second {2**64 - 1}"
 
 
 def test_digests_are_cut_and_short_words_are_not() -> None:
