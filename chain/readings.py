@@ -6,8 +6,11 @@ Unix seconds. Terms are what a party says; a digest in them is zero where there 
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from chain.types import LogPosition
+
+NONE: Final = bytes(32)  # in terms, where there is no reading or question
 
 
 class Agreement(IntEnum):
@@ -27,6 +30,20 @@ class RequestState(IntEnum):
     TAKEN = 2
     FULFILLED = 3
     CANCELLED = 4
+
+
+def has_lapsed(state: RequestState, take_by: int, fulfil_by: int, now: int) -> bool:
+    """Tell whether a request is past the deadline of its state, so that nobody can fulfil it.
+
+    Args:
+        state: Where it stands.
+        take_by: The last second, in Unix time, in which it can be taken.
+        fulfil_by: The last second in which it can be fulfilled.
+        now: Unix time.
+    """
+    if state is RequestState.OPEN:
+        return now > take_by
+    return state is RequestState.TAKEN and now > fulfil_by
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from chain.contract import Contract
 from chain.errors import InvalidInputError, LedgerError
 from chain.events import Log
 from chain.readings import (
+    NONE,
     Agreement,
     Comparison,
     Reading,
@@ -26,8 +27,6 @@ from chain.readings import (
 from chain.rpc import Head, RawReceipt, Rpc
 from chain.sending import Receipt, Sender
 from chain.types import LogPosition
-
-_NONE = bytes(32)
 
 
 class ReadingsReader:
@@ -342,4 +341,4 @@ def _changed(request: ReadingRequest, log: Log) -> ReadingRequest:
 
 
 def _given(digest: bytes) -> bytes | None:
-    return digest if digest != _NONE else None
+    return digest if digest != NONE else None

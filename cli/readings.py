@@ -19,10 +19,18 @@ from chain.federation import Federation
 from chain.files import replacing
 from chain.keyring import Keyring
 from chain.keystore import Identity
-from chain.readings import Agreement, Reading, ReadingRequest, RequestState
+from chain.readings import (
+    NONE,
+    Agreement,
+    Reading,
+    ReadingRequest,
+    RequestState,
+    has_lapsed,
+)
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
 from cli.connect import blobs, reader, writer
+from cli.hospital import IngestKey
 from cli.screen import Screen, as_lines, moment
 
 if TYPE_CHECKING:
@@ -31,7 +39,6 @@ if TYPE_CHECKING:
     from node.readings.subject import Subject
 
 SECONDS_PER_DAY, SECONDS_PER_HOUR = 86_400, 3_600
-_NONE = bytes(32)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,8 +65,8 @@ class Verdict(StrEnum):
     MAJOR = "major"
 
 
-class Column(StrEnum):
-    """A column of the board of requests."""
+class State(StrEnum):
+    """Where a request stands, as an option."""
 
     OPEN = "open"
     TAKEN = "taken"
@@ -117,12 +124,6 @@ _Instance = Annotated[
         show_default=False,
     ),
 ]
-_IngestKey = Annotated[
-    Path | None,
-    typer.Option(
-        help="The key file of `hospital ingest`, if it was not --key.", show_default=False
-    ),
-]
 _LookedAt = Annotated[
     bool,
     typer.Option("--looked-at", help="You have looked at what may name the patient: it does not."),
@@ -165,7 +166,7 @@ def record(
         typer.Option(help="Another author's reading on which this is a second opinion."),
     ] = None,
     instance: _Instance = None,
-    ingest_key: _IngestKey = None,
+    ingest_key: IngestKey = None,
     looked_at: _LookedAt = False,
     to: _To = None,
     hospital: _Hospital = None,
@@ -188,7 +189,7 @@ def record(
     subject = _subject(instance, shown.digest, ingest_key, keyring, screen)
     words = _Words(impression, findings, clinician, organization, preliminary)
     written = _document(document, words, form, subject, looked_at=looked_at)
-    opinion = _NONE if opinion_on is None else from_hex(opinion_on, "opinion-on")
+    opinion = NONE if opinion_on is None else from_hex(opinion_on, "opinion-on")
     said = record_reading(desk, shown, written, opinion)
     _tell(screen, "reading", said.id, said.before, image=to_hex(shown.commitment))
 
@@ -211,7 +212,7 @@ def correct(
     organization: _Organization = "",
     preliminary: _Preliminary = False,
     instance: _Instance = None,
-    ingest_key: _IngestKey = None,
+    ingest_key: IngestKey = None,
     dataset: Annotated[
         Path | None,
         typer.Option(help="The committed data set that the image is in, to find --instance by."),
@@ -434,7 +435,7 @@ def ask(
         float, typer.Option(help="Within how many hours the reading has to be there.")
     ] = 72.0,
     instance: _Instance = None,
-    ingest_key: _IngestKey = None,
+    ingest_key: IngestKey = None,
     looked_at: _LookedAt = False,
     hospital: _Hospital = None,
 ) -> None:
@@ -461,7 +462,7 @@ def ask(
         take_within=int(take_hours * SECONDS_PER_HOUR),
         fulfil_within=int(fulfil_hours * SECONDS_PER_HOUR),
         reader=None if reader_ is None else checked_address(reader_),
-        opinion_on=_NONE if opinion_on is None else from_hex(opinion_on, "opinion-on"),
+        opinion_on=NONE if opinion_on is None else from_hex(opinion_on, "opinion-on"),
         shown=show_reading,
         check=lambda raw: refuse_identity(look_through_question(raw, subject), looked_at=looked_at),
     )
@@ -475,7 +476,7 @@ def requests(
     federation: Federation,
     screen: Screen,
     state: Annotated[
-        Column | None, typer.Option(help="Only those that are in this state.", show_default=False)
+        State | None, typer.Option(help="Only those that are in this state.", show_default=False)
     ] = None,
     hospital: Annotated[
         str | None, typer.Option(help="Only those of this hospital.", show_default=False)
@@ -676,7 +677,7 @@ def _desk(
     hospital: str | None,
     to: list[str] | None,
 ) -> "Desk":
-    from node.readings.desk import Desk
+    from node.readings.desk import Desk, is_key
 
     federation.needs("image_access", "ipfs")
     return Desk(
@@ -685,12 +686,8 @@ def _desk(
         keyring.work / "readings",
         writer(federation, keyring, identity),
         blobs(federation),
-        tuple(one if _is_key(one) else checked_address(one) for one in to or ()),
+        tuple(one if is_key(one) else checked_address(one) for one in to or ()),
     )
-
-
-def _is_key(text: str) -> bool:
-    return len(text) == len(to_hex(_NONE))
 
 
 def _commitment(image: str, dataset: Path | None) -> bytes:
@@ -773,7 +770,7 @@ def _tell(screen: Screen, what: str, found: bytes, before: bool, **others: objec
 def _reading_json(one: Reading) -> dict[str, Any]:
     found = to_json_dict(one)
     terms = found.pop("terms")
-    terms["opinion_on"] = None if one.terms.opinion_on == _NONE else terms["opinion_on"]
+    terms["opinion_on"] = None if one.terms.opinion_on == NONE else terms["opinion_on"]
     return {**found, **terms}
 
 
@@ -781,14 +778,9 @@ def _request_json(one: ReadingRequest, now: int) -> dict[str, Any]:
     found = to_json_dict(one)
     terms = found.pop("terms")
     for name in ("opinion_on", "question"):
-        terms[name] = None if getattr(one.terms, name) == _NONE else terms[name]
-    return {**found, **terms, "overdue": _is_overdue(one, now)}
-
-
-def _is_overdue(one: ReadingRequest, now: int) -> bool:
-    if one.state is RequestState.OPEN:
-        return now > one.terms.take_by
-    return one.state is RequestState.TAKEN and now > one.terms.fulfil_by
+        terms[name] = None if getattr(one.terms, name) == NONE else terms[name]
+    lapsed = has_lapsed(one.state, one.terms.take_by, one.terms.fulfil_by, now)
+    return {**found, **terms, "lapsed": lapsed}
 
 
 def _for_people(one: Reading) -> dict[str, object]:
@@ -799,7 +791,7 @@ def _for_people(one: Reading) -> dict[str, object]:
 
 def _request_for_people(one: ReadingRequest, now: int) -> dict[str, object]:
     found = _request_json(one, now)
-    state = one.state.name.lower() + (", overdue" if found["overdue"] else "")
+    state = one.state.name.lower() + (", lapsed" if found["lapsed"] else "")
     names = ("request", "image", "hospital", "reader", "opinion_on", "taker", "reading")
     times = {"take by": moment(one.terms.take_by), "fulfil by": moment(one.terms.fulfil_by)}
     asks = "sealed" if found["question"] else None

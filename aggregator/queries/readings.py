@@ -25,10 +25,10 @@ from aggregator.tables import (
     ReadingRow,
 )
 from chain.errors import InvalidInputError
-from chain.readings import Agreement, RequestState
+from chain.readings import Agreement, RequestState, has_lapsed
 from chain.types import LogPosition
 
-_DIGITS = 19  # of a time that is a deadline and no joke
+_DIGITS = 19  # of a deadline in a cursor
 _Which: TypeAlias = Sequence[ColumnElement[bool]]
 
 
@@ -240,7 +240,6 @@ def reading_entry(row: Row[Any]) -> ReadingEntry:
 def request_entry(row: Row[Any], now: int) -> RequestEntry:
     """Return a row of requests as an entry, with its deadlines held against a time."""
     state = RequestState(row.state)
-    deadlines = {RequestState.OPEN: row.take_by, RequestState.TAKEN: row.fulfil_by}
     return RequestEntry(
         row.request,
         row.version,
@@ -252,7 +251,7 @@ def request_entry(row: Row[Any], now: int) -> RequestEntry:
         row.fulfil_by,
         row.question,
         state,
-        now > deadlines.get(state, now),
+        has_lapsed(state, row.take_by, row.fulfil_by, now),
         row.taker,
         row.reading,
         row.asked_at,

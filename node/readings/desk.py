@@ -25,7 +25,15 @@ from chain.errors import (
 )
 from chain.files import private_folder
 from chain.keystore import Identity
-from chain.readings import Reading, ReadingRequest, ReadingTerms, RequestState, RequestTerms
+from chain.readings import (
+    NONE,
+    Reading,
+    ReadingRequest,
+    ReadingTerms,
+    RequestState,
+    RequestTerms,
+    has_lapsed,
+)
 from chain.types import Participant, Role
 from chain.wire import from_hex, to_hex
 from node.readings import fhir_report
@@ -45,7 +53,6 @@ from node.readings.sealing import (
 )
 from node.readings.subject import Image, Versions
 
-NONE = bytes(32)
 _KEY_DIGITS = 66  # of a key in hexadecimal, with its 0x
 _STANDING = frozenset({RequestState.OPEN, RequestState.TAKEN})
 
@@ -144,6 +151,11 @@ class Opened:
 
     reading: Reading
     document: bytes
+
+
+def is_key(recipient: str) -> bool:
+    """Tell whether who is to open something is named by a key and not by an address."""
+    return len(recipient) == _KEY_DIGITS
 
 
 def record(desk: Desk, image: Image, document: Document, opinion_on: bytes = NONE) -> Said:
@@ -297,7 +309,7 @@ def ask(
             from_hex(kept["question"], "question"),
         )
 
-    with draft_of(_drafts(desk), _whole(desk, wanted)) as draft:
+    with draft_of(_drafts(desk), _wanted_by(desk, wanted)) as draft:
         done = draft.done()
         if done is not None and _stands(readings, done, now):
             return Said(done, before=True)
@@ -394,7 +406,7 @@ def _write(
     readings = desk.ledger.readings
     context = _context(desk, terms.image, terms.hospital)
     said = {**wanted, "said": to_hex(document.said)}
-    with draft_of(_drafts(desk), _whole(desk, said)) as draft:
+    with draft_of(_drafts(desk), _wanted_by(desk, said)) as draft:
         done = draft.done()
         if done is not None and any(one.reading == done for one in readings.readings(terms.image)):
             return Said(done, before=True)
@@ -521,7 +533,7 @@ def _keys(desk: Desk, parties: Iterable[str]) -> tuple[bytes, ...]:
     """Find the keys to seal to, as the ledger publishes them; the author's own among them."""
     keys = [desk.identity.encryption_key]
     for one in (*parties, *desk.to):
-        if len(one) == _KEY_DIGITS:
+        if is_key(one):
             keys.append(from_hex(one, "key"))
             continue
         party = desk.ledger.participant(one)
@@ -585,8 +597,7 @@ def _stands(readings: Readings, request: bytes, now: int) -> bool:
     """Tell whether a request is still to be fulfilled, so that it need not be made again."""
     for one in readings.requests():
         if one.request == request and one.state in _STANDING:
-            until = one.terms.take_by if one.state is RequestState.OPEN else one.terms.fulfil_by
-            return until >= now
+            return not has_lapsed(one.state, one.terms.take_by, one.terms.fulfil_by, now)
     return False
 
 
@@ -598,8 +609,8 @@ def _drafts(desk: Desk) -> Path:
     return private_folder(desk.folder) / "drafts"
 
 
-def _whole(desk: Desk, wanted: Mapping[str, object]) -> dict[str, object]:
-    """Name what is wanted together with who wants it where."""
+def _wanted_by(desk: Desk, wanted: Mapping[str, object]) -> dict[str, object]:
+    """Return what is wanted with who wants it, and where: what a draft is named by."""
     return {
         **wanted,
         "author": desk.identity.address,

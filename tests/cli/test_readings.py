@@ -163,7 +163,7 @@ def test_an_appointed_clinician_reads_until_it_ends(
     assert "readings appoint" in told["error"]["message"]
 
 
-def test_the_board_says_what_is_overdue_and_deadlines_refuse(
+def test_the_board_says_what_has_lapsed_and_deadlines_refuse(
     owner: Clinic, reader: Clinic, federation: Federation
 ) -> None:
     hours = ("--take-hours", "1", "--fulfil-hours", "2")
@@ -179,7 +179,7 @@ def test_the_board_says_what_is_overdue_and_deadlines_refuse(
     assert reader.readings("release", ids[1])[0] == 0
     federation.pass_time(3601)
     (one,) = owner.board("requests", "--state", "open")["requests"]
-    assert (one["request"], one["overdue"], one["taker"]) == (ids[1], True, None)
+    assert (one["request"], one["lapsed"], one["taker"]) == (ids[1], True, None)
     code, told = reader.readings("take", ids[1])
     assert "TooLate" in told["error"]["message"]
     states = [
