@@ -414,6 +414,7 @@ def _drawn(
     how: retrieval.Rendering,
 ) -> Response:
     dataset = parse_instance(read_file(asked.found[0]))
+    how = retrieval.bounded(how, len(numbers))
     with _refusing("This image cannot be drawn."):
         pictures = [retrieval.render(dataset, one, how) for one in numbers]
     form = replace(form, in_parts=form.in_parts or len(pictures) > 1)

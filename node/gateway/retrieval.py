@@ -1,9 +1,10 @@
 """WADO-RS: headers, bulk data, frames and pictures (DICOM PS3.18, sections 8.3.5 and 10.4)."""
 
 import io
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ _NUMBER = r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _WINDOW = re.compile(rf"({_NUMBER}),({_NUMBER})(?:,(linear|linear-exact|sigmoid))?", re.ASCII)
 _VIEWPORT = re.compile(r"([1-9][0-9]{0,3}),([1-9][0-9]{0,3})", re.ASCII)
 THUMBNAIL = (128, 128)  # pixels
+MAX_ENLARGED = 1 << 25  # pixels of all pictures in one answer that are made to fit a viewport
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,24 @@ def read_rendering(kind: str, parameters: Mapping[str, str]) -> Rendering:
 
 
 def read_frames(text: str, frames: int) -> tuple[int, ...] | None:
-    """Read a list of frame numbers, from 1; None if it is none or there is none of a number."""
+    """Read a list of frame numbers, from 1; None if it is none or there is none of a number.
+
+    No number may stand twice, as PS3.18 has it: else a line of text becomes gigabytes.
+    """
     if re.fullmatch(r"[1-9][0-9]{0,5}(?:,[1-9][0-9]{0,5})*", text, re.ASCII) is None:
         return None
     numbers = tuple(map(int, text.split(",")))
-    return numbers if len(numbers) <= MAX_FRAMES and max(numbers) <= frames else None
+    if len(numbers) > MAX_FRAMES or len(set(numbers)) < len(numbers) or max(numbers) > frames:
+        return None
+    return numbers
+
+
+def bounded(how: Rendering, pictures: int) -> Rendering:
+    """Keep pictures that are made to fit a viewport within `MAX_ENLARGED`, all together."""
+    if how.viewport is None:
+        return how
+    most = math.isqrt(MAX_ENLARGED // pictures)
+    return replace(how, viewport=(min(how.viewport[0], most), min(how.viewport[1], most)))
 
 
 def metadata(dataset: Dataset, url: str) -> dict[str, Any]:

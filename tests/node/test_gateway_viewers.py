@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +38,7 @@ from node.gateway.accepting import (
 from node.gateway.catalogue import AGAIN_SECONDS, Catalogue
 from node.gateway.encoding import compress_frame, compress_instance, is_compressible
 from node.gateway.origins import read_origin
+from node.gateway.retrieval import MAX_ENLARGED, MAX_FRAMES, Rendering, bounded
 from node.images import read_ingested
 from node.ingest import ingest
 from tests.federation import ROOT
@@ -443,6 +445,21 @@ def test_frames_one_by_one_and_several_and_what_cannot_be_compressed(
         assert receipt(room.get(f"{room.url(0)}/frames/1", Accept=both))
         several = room.get(f"{room.url(0)}/frames/1,3/rendered", Accept="image/png")
         assert several.content.count(b"\x89PNG") == 2
+        looks = room.looks
+        for path in ("1,1", "2,3,2", "1,1/rendered"):
+            assert told(room.get(f"{room.url(0)}/frames/{path}", Accept="*/*")) == told(
+                room.get(NOWHERE)
+            )
+        assert room.looks == looks
+
+
+def test_pictures_are_enlarged_only_as_far_as_there_is_memory_for_all_of_them() -> None:
+    how = Rendering("image/png", viewport=(9999, 9999))
+    for count in (1, 2, MAX_FRAMES):
+        width, height = bounded(how, count).viewport or (0, 0)
+        assert 0.9 * MAX_ENLARGED < count * width * height <= MAX_ENLARGED
+    assert bounded(replace(how, viewport=(128, 9999)), 1).viewport == (128, 5792)
+    assert bounded(replace(how, viewport=None), 1).viewport is None
 
 
 def test_thumbnails_of_an_image_and_of_whatever_it_is_in(room: Room) -> None:
