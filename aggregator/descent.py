@@ -5,7 +5,7 @@ was trained on which a final round in its line kept. Withdrawing data stops thei
 the models that were made before stay, and are flagged.
 
 Pure: folded from the ledger's events in their order, whether a chain or a bundle gives them. So no
-index has to be trusted. `aggregator.queries.lineage` answers the same from the index.
+index has to be trusted. `aggregator.queries.inheritance` answers the same from the index.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,13 +16,12 @@ from typing import Protocol, TypeVar
 
 from chain.errors import InvalidInputError
 from chain.events import LedgerEvent
-from chain.structs import purpose_numbers
+from chain.structs import ALL_PURPOSES, purpose_numbers
 from chain.types import LogPosition, Outcome
 
 T = TypeVar("T")
 
 _TOLD = 5  # obstacles that a refusal lists
-_ALL = (1 << 48) - 1  # every purpose that the contract can hold
 
 
 class FlagKind(Enum):
@@ -221,7 +220,7 @@ class Descent:
 
     def purposes(self, number: int) -> frozenset[int]:
         """Return what the model of a final round may be used for, as its data permit now."""
-        bits = _ALL
+        bits = ALL_PURPOSES
         for version in self._line(number):
             bits &= self._versions[version].purposes
         return purpose_numbers(bits)

@@ -32,6 +32,7 @@ from chain.types import (
 _MODALITY_BYTES = 16
 _NOBODY = "0x" + "00" * 20
 _PURPOSES = 48  # bits of a version's permissions (protocol 4.3)
+ALL_PURPOSES = (1 << _PURPOSES) - 1  # as bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ from aggregator.queries.entries import (
 )
 from aggregator.queries.glance import MAX_DAYS, overview
 from aggregator.queries.histories import dataset_history, hospital_history, round_history, rounds
-from aggregator.queries.images import image_history
+from aggregator.queries.images import OF_GRANTS, OF_READINGS, OF_REQUESTS, image_history
 from aggregator.queries.judgements import standings, verdicts
 from aggregator.queries.lineage import descendants, provenance
 from aggregator.queries.looks import look_batch, look_batches, looks
@@ -78,6 +78,9 @@ __all__ = [
     "MAX_CURSOR",
     "MAX_DAYS",
     "MAX_PAGE",
+    "OF_GRANTS",
+    "OF_READINGS",
+    "OF_REQUESTS",
     "Ancestor",
     "ChainFinding",
     "ClinicianEntry",

@@ -50,9 +50,10 @@ _Found: TypeAlias = dict[_Key, TimelineEntry | Row[Any]]
 
 _EVENT, _LOOK = 0, 1
 _BEGINNING: _Key = (0, -1, 0, 0, "")
-_OF_GRANTS = frozenset({"GRANTED", "REVOKED"})
-_OF_READINGS = frozenset({"READ", "SECOND_OPINION", "CORRECTED", "COMPARED"})
-_OF_REQUESTS = frozenset({"REQUESTED", "TAKEN", "RELEASED", "FULFILLED", "CANCELLED"})
+# What happens to an image (`TimelineEntry.what`), by what it is about.
+OF_GRANTS = frozenset({"GRANTED", "REVOKED"})
+OF_READINGS = frozenset({"READ", "SECOND_OPINION", "CORRECTED", "COMPARED"})
+OF_REQUESTS = frozenset({"REQUESTED", "TAKEN", "RELEASED", "FULFILLED", "CANCELLED"})
 
 
 def image_history(
@@ -130,13 +131,13 @@ class _Things:
         self._grants: dict[bytes, GrantEntry] = {}
         self._requests: dict[bytes, RequestEntry] = {}
         self._readings: dict[bytes, ReadingEntry] = {}
-        named = {one.thing for one in rows if one.what in _OF_GRANTS}
+        named = {one.thing for one in rows if one.what in OF_GRANTS}
         for row in _rows(session, GrantRow, GrantRow.grant, named):
             self._grants[row.grant] = grant_entry(row)
-        named = {one.thing for one in rows if one.what in _OF_REQUESTS}
+        named = {one.thing for one in rows if one.what in OF_REQUESTS}
         for row in _rows(session, ReadingRequestRow, ReadingRequestRow.request, named):
             self._requests[row.request] = request_entry(row, now)
-        named = {one.thing for one in rows if one.what in _OF_READINGS}
+        named = {one.thing for one in rows if one.what in OF_READINGS}
         named |= {one.other for one in rows if one.other is not None}
         named |= {one.reading for one in self._requests.values() if one.reading is not None}
         for row in _rows(session, ReadingRow, ReadingRow.reading, named):
@@ -148,14 +149,14 @@ class _Things:
             return found
         place = (found.what, found.at, position(found))
         by = (found.hospital, found.actor)
-        if found.what in _OF_GRANTS:
+        if found.what in OF_GRANTS:
             grant = self._grants[found.thing]
             return TimelineEntry(*place, grant.version, *by, grant=grant)
-        if found.what in _OF_READINGS:
+        if found.what in OF_READINGS:
             reading = self._readings[found.thing]
             said = self._comparison(found) if found.what == "COMPARED" else None
             return TimelineEntry(*place, reading.version, *by, reading=reading, comparison=said)
-        if found.what in _OF_REQUESTS:
+        if found.what in OF_REQUESTS:
             request = self._requests[found.thing]
             made = self._readings.get(request.reading or b"")
             if found.what != "FULFILLED" or made is None:

@@ -23,10 +23,9 @@ from aggregator.tables import (
     VersionChangeRow,
     VersionMarkRow,
 )
-from chain.structs import purpose_numbers
+from chain.structs import ALL_PURPOSES, purpose_numbers
 from chain.types import Phase
 
-_ALL = (1 << 48) - 1  # every purpose that the contract can hold
 _REGISTERED, _PURPOSES_CHANGED = "REGISTERED", "PURPOSES_CHANGED"
 _ONCE = {"WITHDRAWN": FlagKind.WITHDRAWN, "ERASED": FlagKind.IMAGE_ERASED}
 
@@ -60,7 +59,7 @@ class Inheritance:
             for purposes, first in self._permits(part)
             if first <= last
         )
-        return _numbers(reduce(both, bits, _ALL))
+        return _numbers(reduce(both, bits, ALL_PURPOSES))
 
     def _base(self, task: str) -> tuple[str, int] | None:
         if task not in self._bases:

@@ -7,6 +7,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Final
 
+from aggregator import queries
 from aggregator.queries import ImageHistory, TimelineEntry, VersionEntry
 from chain.addresses import address_order
 from chain.types import DatasetState
@@ -38,10 +39,10 @@ KINDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 FILTERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "data": frozenset({"REGISTERED", "PURPOSES_CHANGED", "SUPERSEDED", "WITHDRAWN", "ERASED"}),
-        "access": frozenset({"GRANTED", "REVOKED"}),
+        "access": queries.OF_GRANTS,
         "looks": frozenset({"LOOKED"}),
-        "readings": frozenset({"READ", "SECOND_OPINION", "CORRECTED", "COMPARED"}),
-        "requests": frozenset({"REQUESTED", "TAKEN", "RELEASED", "FULFILLED", "CANCELLED"}),
+        "readings": queries.OF_READINGS,
+        "requests": queries.OF_REQUESTS,
     }
 )
 
