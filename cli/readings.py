@@ -5,7 +5,6 @@ What brings pydicom and the models of FHIR along is imported by the commands tha
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +31,7 @@ from cli.command import command
 from cli.connect import blobs, reader, writer
 from cli.hospital import IngestKey
 from cli.screen import Screen, as_lines, moment
+from node.readings.words import MAX_TEXT, Words
 
 if TYPE_CHECKING:
     from node.readings.desk import Desk
@@ -57,8 +57,8 @@ class Form(StrEnum):
     DICOM = "dicom"
 
 
-class Verdict(StrEnum):
-    """How far two readings agree, after ACR RADPEER."""
+class Agreeing(StrEnum):
+    """How far two readings agree, after ACR RADPEER, as an argument."""
 
     AGREE = "agree"
     MINOR = "minor"
@@ -74,10 +74,10 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-_AGREEMENTS: Mapping[Verdict, Agreement] = {
-    Verdict.AGREE: Agreement.AGREES,
-    Verdict.MINOR: Agreement.MINOR_DISCREPANCY,
-    Verdict.MAJOR: Agreement.MAJOR_DISCREPANCY,
+_AGREEMENTS: Mapping[Agreeing, Agreement] = {
+    Agreeing.AGREE: Agreement.AGREES,
+    Agreeing.MINOR: Agreement.MINOR_DISCREPANCY,
+    Agreeing.MAJOR: Agreement.MAJOR_DISCREPANCY,
 }
 
 _ReadingId = Annotated[
@@ -187,7 +187,7 @@ def record(
     desk = _desk(federation, keyring, identity, hospital, to)
     shown = find_image(desk.ledger, desk.hospital, dataset, image)
     subject = _subject(instance, shown.digest, ingest_key, keyring, screen)
-    words = _Words(impression, findings, clinician, organization, preliminary)
+    words = _words(impression, findings, clinician, organization, preliminary=preliminary)
     written = _document(document, words, form, subject, looked_at=looked_at)
     opinion = NONE if opinion_on is None else from_hex(opinion_on, "opinion-on")
     said = record_reading(desk, shown, written, opinion)
@@ -242,7 +242,7 @@ def correct(
         digest = digest_in(dataset, found.terms.image)
     subject = _subject(instance, digest, ingest_key, keyring, screen)
     refuse_in_public(reason, subject)
-    words = _Words(impression, findings, clinician, organization, preliminary)
+    words = _words(impression, findings, clinician, organization, preliminary=preliminary)
     written = _document(document, words, form, subject, looked_at=looked_at)
     said = correct_reading(desk, found.reading, written, reason)
     _tell(screen, "correction", said.id, said.before, corrects=reading)
@@ -254,7 +254,7 @@ def compare(
     *,
     own: Annotated[str, typer.Argument(metavar="OWN", help="Your reading, 0x and 64 digits.")],
     other: Annotated[str, typer.Argument(metavar="OTHER", help="The other author's.")],
-    verdict: Annotated[Verdict, typer.Argument(help="How far they agree, after ACR RADPEER.")],
+    agreement: Annotated[Agreeing, typer.Argument(help="How far they agree, after ACR RADPEER.")],
     federation: Federation,
     keyring: Keyring,
     identity: Identity,
@@ -270,8 +270,8 @@ def compare(
     federation.needs("image_access")
     readings = writer(federation, keyring, identity).readings
     ids = from_hex(own, "own"), from_hex(other, "other")
-    readings.compare(*ids, _AGREEMENTS[verdict])
-    screen.show({"own": own, "other": other, "agreement": _AGREEMENTS[verdict].name})
+    readings.compare(*ids, _AGREEMENTS[agreement])
+    screen.show({"own": own, "other": other, "agreement": _AGREEMENTS[agreement].name})
 
 
 @app.command("list")
@@ -629,7 +629,7 @@ def fulfil(
     found = desk.ledger.readings.request(from_hex(request, "request"))
     digest = proven_digest(desk.ledger, proof, found.terms.image)
     subject = _subject(instance, digest, None, keyring, screen)
-    words = _Words(impression, findings, clinician, organization, preliminary)
+    words = _words(impression, findings, clinician, organization, preliminary=preliminary)
     written = _document(document, words, form, subject, looked_at=looked_at)
     said = fulfil_request(desk, found.request, written)
     _tell(screen, "reading", said.id, said.before, request=request)
@@ -657,17 +657,6 @@ def appoint(
     until = int(time.time() + days * SECONDS_PER_DAY) if days > 0 else 0
     writer(federation, keyring, identity).readings.appoint(checked_address(clinician), until)
     screen.show({"clinician": clinician, "until": until})
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """What was given by option."""
-
-    impression: str | None
-    findings: str
-    clinician: str
-    organization: str
-    preliminary: bool
 
 
 def _desk(
@@ -723,38 +712,38 @@ def _subject(
     return subject_of(instance, digest, ingest_key or keyring.pseudonym_key)
 
 
+def _words(
+    impression: str | None, findings: str, clinician: str, organization: str, *, preliminary: bool
+) -> Words | None:
+    """Return what a clinician says by options, None without an impression."""
+    if impression is None:
+        return None
+    told = _text(impression), _text(findings)
+    return Words(*told, clinician, organization, is_final=not preliminary)
+
+
 def _document(
-    file: Path | None, words: _Words, form: Form, subject: "Subject", *, looked_at: bool
+    file: Path | None, words: Words | None, form: Form, subject: "Subject", *, looked_at: bool
 ) -> "Document":
     """Read the document or make it, and check it."""
     from node.readings import documents
-    from node.readings.words import Words
 
-    if (file is None) == (words.impression is None):
+    if file is not None and words is None:
+        written = documents.read_document(file)
+    elif file is None and words is not None:
+        made = documents.Form(form.value)
+        written = documents.make_document(words, made, subject, int(time.time()))
+    else:
         raise InvalidInputError(
             "expected either what your reporting system wrote, by --document, or what you say, by "
             "--impression (and --findings)"
         )
-    if file is not None:
-        written = documents.read_document(file)
-    else:
-        told = Words(
-            _text(words.impression or ""),
-            _text(words.findings),
-            words.clinician,
-            words.organization,
-            not words.preliminary,
-        )
-        made = documents.Form(form.value)
-        written = documents.make_document(told, made, subject, int(time.time()))
     documents.refuse_identity(documents.look_through(written.raw, subject), looked_at=looked_at)
     return written
 
 
 def _text(given: str) -> str:
     """Return a text that was given, or that stands in a file, so that no shell remembers it."""
-    from node.readings.words import MAX_TEXT
-
     if not given.startswith("@"):
         return given
     with Path(given[1:]).open(encoding="utf-8", errors="replace") as file:
