@@ -485,25 +485,34 @@ def _opened(desk: Desk, reading: bytes, copy: Cid | None) -> tuple[Reading, byte
     opens = (context, desk.identity.encryption_private_key, desk.blobs, folder)
     try:
         payload = open_payload(found.terms.blob if copy is None else copy.digest, *opens)
+        document_in(payload, found.terms.document)
     except SealedToOthersError:
-        shown = None if copy is not None else _shown_copy(desk, found)
+        shown = None if copy is not None else _shown(desk, found, opens)
         if shown is None:
             raise
-        payload = open_payload(shown.digest, *opens)
-    document_in(payload, found.terms.document)
+        payload = shown
     return found, payload
 
 
-def _shown_copy(desk: Desk, reading: Reading) -> Cid | None:
-    """Find a copy of a reading in the questions that are for this key, newest first."""
-    for one in reversed(desk.ledger.readings.requests()):
+def _shown(
+    desk: Desk, reading: Reading, opens: tuple[EnvelopeContext, bytes, BlobStore, Path]
+) -> bytes | None:
+    """Open a copy of a reading that a question for this key shows, newest first.
+
+    Only the image's hospital asks about it: others that registered its commitment could ask, too,
+    and show what is none.
+    """
+    owner = desk.ledger.dataset_version(reading.terms.version).hospital
+    for one in reversed(desk.ledger.readings.requests(owner)):
         if one.terms.opinion_on == reading.reading and one.terms.question != NONE:
             try:
                 copy = fhir_report.copy_in(_question(desk, one))
+                payload = None if copy is None else open_payload(copy.digest, *opens)
+                if payload is not None:
+                    document_in(payload, reading.terms.document)
+                    return payload
             except FedWitnessError:
-                continue  # another's question, or one that nobody has any more
-            if copy is not None:
-                return copy
+                continue  # for another, gone, or not this reading
     return None
 
 

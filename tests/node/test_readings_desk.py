@@ -8,7 +8,8 @@ import pytest
 
 from chain.cid import Cid
 from chain.errors import ContractRevertedError, DigestMismatchError, InvalidInputError
-from chain.readings import RequestState
+from chain.keystore import Identity
+from chain.readings import RequestState, RequestTerms
 from node.readings import fhir_report
 from node.readings.desk import (
     Desk,
@@ -21,16 +22,25 @@ from node.readings.desk import (
     share,
 )
 from node.readings.documents import words_of
+from node.readings.fhir_report import Question
 from node.readings.lines import lines_of
-from node.readings.sealing import SealedToOthersError
+from node.readings.sealing import (
+    SealedToOthersError,
+    reading_context,
+    recipients_of,
+    seal_document,
+    store,
+)
 from tests.memory_blobs import MemoryBlobStore
 from tests.node.readings import (
     CLINICIAN,
     COMMITMENT,
     IMAGE,
+    NOW,
     OWNER,
     READER,
     STRANGER,
+    VERSION,
     Town,
     spoken,
 )
@@ -305,6 +315,29 @@ def test_the_reading_that_an_opinion_is_asked_on_is_shown_only_if_that_was_chose
     assert "It is old." in words_of(open_reading(town.desk(READER), said.id).document)
     with pytest.raises(SealedToOthersError):
         open_reading(town.desk(STRANGER), said.id)
+
+
+@pytest.mark.parametrize("asker", [STRANGER, OWNER])
+def test_questions_that_show_false_copies_keep_nobody_from_the_true_one(
+    town: Town, asker: Identity
+) -> None:
+    """Whoever registered the same commitment can ask about the reading; an owner's may be gone."""
+    said = record(town.desk(OWNER), IMAGE, spoken("It is old."))
+    other = record(town.desk(OWNER), IMAGE, spoken("It is new."))
+    asked(town.desk(OWNER), opinion_on=said.id, shown=True)
+    unshared = Cid.from_blob_digest(b"\x07" * 32)
+    for shown in (unshared, share(town.desk(OWNER, None, READER.address), other.id)):
+        desk = town.desk(asker)
+        raw = fhir_report.make_question(Question("?", NOW, NOW + HOUR, shown))
+        place = (town.ledger.chain_id, town.ledger.readings.address, COMMITMENT, asker.address)
+        keys = recipients_of([READER.encryption_key])
+        envelope = town.folder / "question"
+        blob = seal_document(raw, reading_context(*place), keys, envelope).blob
+        store(envelope, blob, desk.blobs)
+        times = (NOW + HOUR, NOW + HOUR)
+        terms = RequestTerms(VERSION, COMMITMENT, asker.address, None, said.id, *times, blob)
+        desk.ledger.readings.ask(terms, IMAGE.proof)
+    assert "It is old." in words_of(open_reading(town.desk(READER), said.id).document)
 
 
 def test_a_shared_copy_is_held_against_the_ledger(town: Town) -> None:
