@@ -82,7 +82,7 @@ def image_history(
     """
     size = checked_limit(limit) + 1
     after = _BEGINNING if cursor is None else _read(cursor)
-    owners = image_owners(session, image)
+    owners = image_owners(session, image, log_of)
     known = versions(session, DatasetVersionRow.version.in_(owners)) if owners else ()
     if not known:
         raise InvalidInputError(f"the index has no image 0x{image.hex()}")
@@ -107,12 +107,21 @@ def image_history(
     )
 
 
-def image_owners(session: Session, image: bytes) -> dict[bytes, str]:
-    """Find the versions that an image is known to be in, and the hospital of each."""
+def image_owners(session: Session, image: bytes, log_of: str | None = None) -> dict[bytes, str]:
+    """Find the versions that an image is known to be in, and the hospital of each.
+
+    Args:
+        session: Of the index.
+        image: Its commitment.
+        log_of: Of what is known from looks alone, only what this hospital's log says.
+    """
     row = ImageVersionRow
     named = session.execute(select(row.version, row.hospital).where(row.image == image))
     found: dict[bytes, str] = {row.version: row.hospital for row in named}
-    return found | versions_looked_at(session, image)
+    looked_at = versions_looked_at(session, image)
+    return found | {
+        version: hospital for version, hospital in looked_at.items() if log_of in (None, hospital)
+    }
 
 
 class _Things:

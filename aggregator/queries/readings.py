@@ -201,7 +201,11 @@ def clinicians(
 
 
 def may_ask_about(session: Session, image: bytes, hospital: str) -> bool:
-    """Tell whether an image is a hospital's own, or one that it read or was asked to read."""
+    """Tell whether an image is a hospital's own, or one that it read or was asked to read.
+
+    What a hospital's own log says of whose an image is counts only while the ledger names the image
+    nowhere: a log can name anybody's, the ledger takes a proof.
+    """
     asked = ReadingRequestRow
     ways = (
         select(ImageVersionRow.image).where(
@@ -213,6 +217,9 @@ def may_ask_about(session: Session, image: bytes, hospital: str) -> bool:
     )
     if any(session.execute(way.limit(1)).one_or_none() for way in ways):
         return True
+    named = select(ImageVersionRow.image).where(ImageVersionRow.image == image).limit(1)
+    if session.execute(named).one_or_none():
+        return False
     return hospital in versions_looked_at(session, image).values()
 
 

@@ -242,6 +242,29 @@ def test_what_a_hospital_writes_of_anothers_image_into_its_own_log_counts_for_no
     assert {one.hospital for one in looked} == {HOSPITAL}
 
 
+def test_a_log_that_puts_anothers_image_into_a_version_of_its_own_opens_nothing(
+    anchored: Engine, ledger: ListedLedger
+) -> None:
+    own = digest("the stranger's version")
+    register(ledger, own, STRANGER)
+    invented = [replace(look, version=own) for look in looks_from(0, 2, hospital=STRANGER)]
+    anchor(ledger, 1, invented)
+    update_index(anchored, ledger)
+    hand_over(anchored, batch_of(anchored, 1, STRANGER), invented)
+    with reading(anchored) as session:
+        # Nobody can tell yet whose it is; but each log tells of itself alone.
+        told = queries.image_history(session, IMAGE, now=NOON, log_of=STRANGER)
+        assert {one.hospital for one in told.versions} == {STRANGER}
+    ledger.log("ImageErased", version=VERSION, image=IMAGE, hospital=HOSPITAL)
+    update_index(anchored, ledger)
+    with reading(anchored) as session:
+        assert queries.may_ask_about(session, IMAGE, HOSPITAL)
+        assert not queries.may_ask_about(session, IMAGE, STRANGER)
+        # Whoever may see all sees what each log claims, with whose it is.
+        everything = queries.image_history(session, IMAGE, now=NOON)
+    assert {one.hospital for one in everything.versions} == {HOSPITAL, STRANGER}
+
+
 def test_a_log_full_of_invented_versions_of_anothers_image_delays_no_question(
     anchored: Engine, ledger: ListedLedger
 ) -> None:
