@@ -19,7 +19,7 @@ from aggregator.tables import HandedBatchRow, HandedLookRow
 from chain.errors import DigestMismatchError, InvalidInputError
 from chain.looks import looks_root
 from chain.types import Look
-from chain.wire import to_hex
+from chain.wire import GREATEST_EXACT, to_hex
 
 
 def hand_over(engine: Engine, batch: LookBatch, looks: Sequence[Look]) -> tuple[LookBatch, bool]:
@@ -82,7 +82,11 @@ def hand_over(engine: Engine, batch: LookBatch, looks: Sequence[Look]) -> tuple[
 
 def _row(root: bytes, look: Look) -> dict[str, object]:
     in_range(look.number)
-    in_range(look.time)
+    # A time that no cursor can name would end the pages of histories that others' looks are in.
+    if look.time > GREATEST_EXACT:
+        raise InvalidInputError(
+            f"look {look.number}: expected a time until {GREATEST_EXACT}, found {look.time}"
+        )
     return {
         "root": root,
         "number": look.number,

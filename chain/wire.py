@@ -32,7 +32,7 @@ ADDRESSES = frozenset(
 )
 MAX_TEXT = 4_096  # characters
 MAX_MEMBERS = 4_096
-_GREATEST_EXACT = (1 << 53) - 1
+GREATEST_EXACT = (1 << 53) - 1  # the greatest number that JSON has exactly
 _GREATEST = (1 << 256) - 1
 _HEX32 = re.compile(r"0x[0-9a-f]{64}")
 _DECIMAL = re.compile(r"[1-9][0-9]{15,77}")
@@ -88,7 +88,7 @@ def _to_json(value: object) -> object:
         case bool() | str() | None:
             return value
         case int():
-            return value if value <= _GREATEST_EXACT else str(value)
+            return value if value <= GREATEST_EXACT else str(value)
         case frozenset():
             return sorted(cast("Iterable[Any]", map(_to_json, value)))
         case tuple():
@@ -137,9 +137,9 @@ def _read_bool(name: str, value: object) -> bool:
 def _read_int(name: str, value: object) -> int:
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
         number = int(value)
-        if _GREATEST_EXACT < number <= _GREATEST:
+        if GREATEST_EXACT < number <= _GREATEST:
             return number
-    elif type(value) is int and 0 <= value <= _GREATEST_EXACT:
+    elif type(value) is int and 0 <= value <= GREATEST_EXACT:
         return value
     raise _unexpected(name, "an integer from 0, as a decimal string if above 2^53 - 1", value)
 

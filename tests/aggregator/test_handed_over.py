@@ -153,6 +153,25 @@ def test_other_looks_than_those_anchored_are_refused_and_none_is_kept(
     assert seen(anchored).log.missing == 1
 
 
+@pytest.mark.parametrize("absurd", [1 << 53, 1 << 63, (1 << 64) - 1])
+def test_times_at_which_no_page_could_end_are_refused_though_they_were_anchored(
+    anchored: Engine, ledger: ListedLedger, absurd: int
+) -> None:
+    """Else a hospital could end the pages of histories and of a researcher's looks elsewhere."""
+    for batch, time in ((1, absurd - 1), (2, absurd)):
+        looks = [replace(look, time=time) for look in looks_from(batch, 1, hospital=STRANGER)]
+        anchor(ledger, batch, looks)
+        update_index(anchored, ledger)
+        if time < 1 << 53:
+            hand_over(anchored, batch_of(anchored, batch, STRANGER), looks)
+            continue
+        with pytest.raises(InvalidInputError, match=r"expected a time until 9007199254740991"):
+            hand_over(anchored, batch_of(anchored, batch, STRANGER), looks)
+    with reading(anchored) as session:
+        first = queries.looks(session, RESEARCHER, limit=1)
+        assert queries.looks(session, RESEARCHER, cursor=first.cursor, limit=1).entries
+
+
 def test_looks_stay_when_the_index_is_built_anew(anchored: Engine, ledger: ListedLedger) -> None:
     before = seen(anchored)
     rebuild(anchored, ledger)
