@@ -211,6 +211,25 @@ def active_dataset(
     return ActiveDataset(path, replace(kept[path], terms=terms), known[path].version)
 
 
+def row_of(dataset: CommittedDataset, index: int) -> int:
+    """Return which row of the images that are kept has an image.
+
+    Args:
+        dataset: The data set.
+        index: The image's place, from 0, among all that were committed.
+
+    Raises:
+        InvalidInputError: If there is no such image, or it was erased.
+    """
+    rows = np.flatnonzero(dataset.kept == index)
+    if len(rows) == 0:
+        raise InvalidInputError(
+            f"expected the number of an image that is kept, of 0 to "
+            f"{len(dataset.commitments) - 1}, found {index}"
+        )
+    return int(rows[0])
+
+
 def prove_image(dataset: CommittedDataset, index: int) -> ImageProof:
     """Prove that an image is in its version (docs/protocol.md, section 4.2).
 
@@ -221,7 +240,7 @@ def prove_image(dataset: CommittedDataset, index: int) -> ImageProof:
     Raises:
         InvalidInputError: If there is no such image, or it was erased.
     """
-    row = _row(dataset, index)
+    row = row_of(dataset, index)
     commitment = dataset.commitments[index]
     return ImageProof(
         root=dataset.terms.merkle_root,
@@ -244,18 +263,6 @@ def prove_commitment(dataset: CommittedDataset, commitment: bytes) -> tuple[byte
             f"expected a commitment of {dataset.terms.name!r}, found 0x{commitment.hex()}"
         )
     return merkle_proof(leaves, leaves.index(leaf))
-
-
-def erase_image(path: Path, index: int) -> CommittedDataset:
-    """Delete one image by its place among all that were committed; see `erase_images`.
-
-    Raises:
-        InvalidInputError: If there is no such image, or it was erased before.
-        OSError: If the file cannot be written; nothing is erased then.
-    """
-    dataset = load_dataset(path)
-    _row(dataset, index)
-    return erase_images(path, {dataset.commitments[index]})
 
 
 def erase_images(path: Path, commitments: AbstractSet[bytes]) -> CommittedDataset:
@@ -327,16 +334,6 @@ def _without(dataset: CommittedDataset, commitments: AbstractSet[bytes]) -> Comm
         labels=dataset.labels[stays],
         salts=dataset.salts[stays],
     )
-
-
-def _row(dataset: CommittedDataset, index: int) -> int:
-    rows = np.flatnonzero(dataset.kept == index)
-    if len(rows) == 0:
-        raise InvalidInputError(
-            f"expected the number of an image that is kept, of 0 to "
-            f"{len(dataset.commitments) - 1}, found {index}"
-        )
-    return int(rows[0])
 
 
 def _same_dataset(

@@ -38,6 +38,7 @@ from node.dataset import (
     prove_commitment,
     register,
     registered,
+    row_of,
 )
 from node.dicom import patient_of
 from node.file_list import taken_files
@@ -167,7 +168,7 @@ def plan_erasure(wanted: Wanted, datasets: Path, outputs: Sequence[Output]) -> P
     rows: dict[Path, set[int]] = defaultdict(set)
     for path, numbers in wanted.images.items():
         for number in numbers:
-            row = _row(path, kept[path], number)
+            row = row_of(kept[path], number)
             for other in kept:
                 rows[other] |= _same(kept, digests, path, row, other)
     for path in kept:
@@ -369,16 +370,6 @@ def _pairs(digests: Sequence[str], lines: Sequence[_Line]) -> list[tuple[int, st
         for digest in line.digests
         if waiting[digest]
     ]
-
-
-def _row(path: Path, dataset: CommittedDataset, number: int) -> int:
-    for row, place in enumerate(dataset.kept):
-        if place == number:
-            return row
-    raise InvalidInputError(
-        f"{path}: expected the number of an image that is kept, of 0 to "
-        f"{len(dataset.commitments) - 1}, found {number}"
-    )
 
 
 def _same(

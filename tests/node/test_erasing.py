@@ -16,7 +16,7 @@ from chain.errors import ContractRevertedError, InvalidInputError
 from chain.merkle import image_leaf, verify_inclusion
 from chain.secret_file import kept_secret
 from chain.types import DatasetState, DatasetTerms, DatasetVersion
-from node.dataset import commit_images, erase_image, load_dataset, prove_image, register
+from node.dataset import commit_images, erase_images, load_dataset, prove_image, register
 from node.erasing import (
     ErasedFrom,
     Output,
@@ -387,7 +387,8 @@ def test_a_plan_is_read_back_as_it_was_and_a_damaged_one_is_refused(room: Room) 
 def test_leftovers_of_killed_writers_go_too(room: Room) -> None:
     left = room.datasets / ".heads.npz.abc123"
     shutil.copy(room.datasets / "heads.npz", left)
-    erase_image(room.datasets / "heads.npz", 0)
+    path = room.datasets / "heads.npz"
+    erase_images(path, {load_dataset(path).commitments[0]})
     assert not left.exists()
 
 

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 from chain.errors import InvalidInputError
 from chain.look_receipts import from_header
 from chain.secret_file import kept_secret
-from node.dataset import commit_images, erase_image
+from node.dataset import commit_images, erase_images
 from node.gateway.accepting import (
     DICOM,
     EXPLICIT,
@@ -534,7 +534,7 @@ def test_what_is_registered_ingested_and_erased_later_is_seen_without_a_restart(
     assert len(catalogue.instances()) == 3
 
     # One is erased: it is not there any more.
-    erase_image(npz, 1)
+    erase_images(npz, {dataset.commitments[1]})
     assert [one.holdings[0].image for one in catalogue.instances()] == [
         dataset.commitments[0],
         dataset.commitments[2],

@@ -14,7 +14,7 @@ from chain.commitments import image_digest
 from chain.errors import DigestMismatchError, InclusionProofError, InvalidInputError
 from chain.image_proofs import write_proof
 from node.attestation import attest
-from node.dataset import commit_images, erase_image, prove_image
+from node.dataset import commit_images, erase_images, load_dataset, prove_image
 from node.images import ImageSet
 from node.ingest import ingest
 from node.pixels import clean_pixels, image_of
@@ -140,6 +140,6 @@ def test_an_image_is_found_by_its_number_and_by_its_commitment(tmp_path: Path) -
         proven_digest(ledger, proof, bytes(32))
     with pytest.raises(InclusionProofError):
         proven_digest(FakeLedger(), proof, shown.commitment)
-    erase_image(path, 1)
+    erase_images(path, {load_dataset(path).commitments[1]})
     with pytest.raises(InvalidInputError, match="kept"):
         find_image(ledger, OWNER.address, path, 1)
