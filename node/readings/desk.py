@@ -275,11 +275,7 @@ def ask(
         LedgerError: If the chain cannot be reached.
     """
     _check_appointed(desk)
-    if not 0 < take_within <= fulfil_within:
-        raise InvalidInputError(
-            "expected a time to take the request, and at least as long a time to fulfil it, found "
-            f"{take_within} and {fulfil_within} seconds"
-        )
+    _check_times(take_within, fulfil_within)
     if shown and (opinion_on == NONE or not question.strip()):
         raise InvalidInputError(
             "a reading is shown within a question about it: give both, --opinion-on and --question"
@@ -296,37 +292,27 @@ def ask(
         "within": [take_within, fulfil_within],
     }
 
-    def terms_of(kept: Mapping[str, object]) -> RequestTerms:
-        times = kept["take_by"], kept["fulfil_by"]
-        return RequestTerms(
-            image.version,
-            image.commitment,
-            desk.hospital,
-            reader,
-            opinion_on,
-            int(str(times[0])),
-            int(str(times[1])),
-            from_hex(kept["question"], "question"),
-        )
-
+    undated = RequestTerms(
+        image.version, image.commitment, desk.hospital, reader, opinion_on, 0, 0, NONE
+    )
     with draft_of(_drafts(desk), _wanted_by(desk, wanted)) as draft:
         done = draft.done()
         if done is not None and _stands(readings, done, now):
             return Said(done, before=True)
         kept = None if done is not None else draft.terms()
-        if kept is None or terms_of(kept).take_by <= now or _lacks(draft, kept["question"]):
+        if kept is None or _dated(undated, kept).take_by <= now or _lacks(draft, kept["question"]):
             draft.discard()
             # The same terms are one request, and an earlier one may have been cancelled just now.
             now = max([now, *(one.asked_at + 1 for one in readings.requests(desk.hospital))])
             kept = {"take_by": now + take_within, "fulfil_by": now + fulfil_within}
-            kept["question"] = to_hex(NONE)
+            sealed = NONE
             if question.strip():
                 told = Question(question, now, now + fulfil_within)
-                kept["question"] = to_hex(
-                    _seal_question(desk, image, told, reader, opinion_on, shown, check, draft)
-                )
+                reading = opinion_on if shown else None
+                sealed = _seal_question(desk, image, told, reader, reading, check, draft)
+            kept["question"] = to_hex(sealed)
             draft.keep(kept)
-        terms = terms_of(kept)
+        terms = _dated(undated, kept)
 
         def find() -> bytes | None:
             asked = readings.requests(desk.hospital)
@@ -462,16 +448,16 @@ def _seal_question(
     image: Image,
     question: Question,
     reader: str | None,
-    opinion_on: bytes,
-    shown: bool,
+    shown: bytes | None,
     check: Callable[[bytes], None],
     draft: Draft,
 ) -> bytes:
+    """Seal a question to whoever may take it, with a copy of the reading that it shows, if any."""
     readers = (reader,) if reader is not None else _active_hospitals(desk)
     keys = _keys(desk, (desk.hospital, *readers))
     check(fhir_report.make_question(question))
-    if shown:
-        found, payload = _opened(desk, opinion_on, None)
+    if shown is not None:
+        found, payload = _opened(desk, shown, None)
         question = replace(question, reading=_store_copy(desk, found, payload, keys))
     raw = fhir_report.make_question(question)
     context = _context(desk, image.commitment, desk.hospital)
@@ -587,6 +573,14 @@ def _check_appointed(desk: Desk) -> None:
         )
 
 
+def _check_times(take_within: int, fulfil_within: int) -> None:
+    if not 0 < take_within <= fulfil_within:
+        raise InvalidInputError(
+            "expected a time to take the request, and at least as long a time to fulfil it, found "
+            f"{take_within} and {fulfil_within} seconds"
+        )
+
+
 def _check_taken(desk: Desk, found: ReadingRequest) -> None:
     if found.state is not RequestState.TAKEN or found.taker != desk.hospital:
         raise InvalidInputError(
@@ -600,6 +594,16 @@ def _check_taken(desk: Desk, found: ReadingRequest) -> None:
             "the request's time to be fulfilled is over: ask its hospital to cancel it and to ask "
             "anew"
         )
+
+
+def _dated(terms: RequestTerms, kept: Mapping[str, object]) -> RequestTerms:
+    """Return terms with the times and the question that a draft keeps."""
+    return replace(
+        terms,
+        take_by=int(str(kept["take_by"])),
+        fulfil_by=int(str(kept["fulfil_by"])),
+        question=from_hex(kept["question"], "question"),
+    )
 
 
 def _stands(readings: Readings, request: bytes, now: int) -> bool:
