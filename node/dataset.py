@@ -319,7 +319,9 @@ def correct(
         if begun.terms.merkle_root != root:
             message = f"{path}: expected the correction that was begun, found another"
             raise InvalidInputError(message)
-        return begun
+        if begun.terms == corrected.terms:
+            return begun
+        # What it permits was changed since, and must not come back with it.
     _save(path, corrected)
     return corrected
 

@@ -265,6 +265,24 @@ def test_killed_at_any_point_it_is_gone_on_with(room: Room, step: int) -> None:
     read_ingested(room.out, room.key)
 
 
+def test_what_was_revoked_while_an_erasure_was_interrupted_stays_revoked(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    plan = room.plan(of_patient(room, 2))
+    with monkeypatch.context() as patched:
+        patched.setattr(room.registry, "register_version", killed)
+        with pytest.raises(KilledError):
+            room.carry_out(plan)
+    version = room.registry.versions[room.version]
+    room.registry.versions[room.version] = replace(version, purposes=frozenset())
+    (told,) = room.carry_out(plan)
+    assert told.correction is not None
+    assert room.registry.versions[told.correction].purposes == frozenset()
+
+
 def test_an_unfinished_step_on_disk_is_done_again(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
