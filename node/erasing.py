@@ -294,6 +294,8 @@ def carry_out(
     for dataset in plan.datasets:
         on_step(f"deleting {len(dataset.commitments)} salts and images")
         erase_images(datasets / dataset.file, frozenset(dataset.commitments))
+    for left in path.parent.glob(".*.json.*"):  # of a killed process; it has the files' names
+        left.unlink(missing_ok=True)
     path.unlink()
     return done
 

@@ -326,6 +326,9 @@ def erase_files(
                     contents.add(pseudonyms.content(entry.content))
         for name in gone:
             _take_back(out, name)
+        # What a killed process left behind of lists names everybody, and nobody else clears it.
+        for left in (*private.parent.glob(f".{private.name}.*"), *out.glob(f".{FILES}.*")):
+            left.unlink(missing_ok=True)
         journal.erase(gone, contents)
         return _finish(out, journal, pseudonyms, private).attestation
 

@@ -410,6 +410,20 @@ def test_leftovers_of_killed_writers_go_too(room: Room) -> None:
     assert not left.exists()
 
 
+def test_lists_that_killed_processes_left_half_written_name_the_patient_no_more(
+    room: Room,
+) -> None:
+    (private,) = room.folder.glob("*.private/*.csv")
+    plan = room.plan(of_patient(room, 0))
+    lists = (private, room.out / "files.jsonl", plan)
+    for path in lists:
+        shutil.copy(path, path.with_name(f".{path.name}.abc123"))
+    room.carry_out(plan)
+    assert [path.name for path in room.folder.rglob(".*.abc123")] == []
+    assert b"Quixotada0" not in room.bytes_of("hospital.key.private", "out", "erasures")
+    assert b"Quixotada1" in room.bytes_of("hospital.key.private")
+
+
 def test_an_attestation_without_files_is_that_of_the_rest(room: Room) -> None:
     lines = [json.loads(one) for one in (room.out / "files.jsonl").read_text().splitlines()]
     gone = frozenset({lines[0]["id"]})
