@@ -66,7 +66,7 @@ class Flag:
 
 
 class EventSource(Protocol):
-    """The part of `chain.ledger.LedgerReader` that descent is read from."""
+    """The part of `chain.reader.LedgerReader` that descent is read from."""
 
     def head(self) -> "Block":
         """Look up the newest block."""

@@ -52,7 +52,7 @@ _REBUILD = "build it anew with `fedwitness index rebuild`"
 
 
 class EventSource(Protocol):
-    """The chain as the index reads it; `chain.ledger.LedgerReader` is one."""
+    """The chain as the index reads it; `chain.reader.LedgerReader` is one."""
 
     @property
     def chain_id(self) -> int:

@@ -15,7 +15,7 @@ from api.settings import Settings
 from api.spool import Spool
 from api.worker import Worker
 from chain.blob_store import BlobStore
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.sessions import RateLimit, Tickets
 
 

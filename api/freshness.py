@@ -9,7 +9,7 @@ from aggregator.queries import LookBatch
 from api.metrics import Metrics
 from audit.asking import OpenIndex
 from chain.errors import FedWitnessError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.types import Look
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 from threading import Lock
 
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.types import Phase, Round
 
 SETTLED = {Phase.FINAL, Phase.ABORTED}

@@ -7,7 +7,7 @@ from time import monotonic
 from api.freshness import Freshness
 from chain.blob_store import BlobStore
 from chain.errors import FedWitnessError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 
 KEEP_SECONDS = 1.0
 

@@ -10,7 +10,8 @@ from api.metrics import Metrics
 from api.problems import Problem, problem_of
 from api.spool import Spool, Upload, UploadState
 from chain.errors import ContractRevertedError, LedgerError, RefusedRequestError
-from chain.ledger import Ledger, Receipt
+from chain.ledger import Ledger
+from chain.sending import Receipt
 
 log = logging.getLogger("fedwitness.api")
 

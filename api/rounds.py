@@ -12,7 +12,7 @@ from api.backend import Server
 from api.problems import Problem, not_found
 from api.schemas import ADDRESS, Json, member_of
 from chain.addresses import read_address
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.types import Phase, RecordedUpdate, Role, Round
 from chain.wire import to_hex, to_json_dict
 

@@ -19,7 +19,7 @@ from aggregator.index import (
 )
 from aggregator.progress import ProgressCallback
 from chain.errors import IndexDatabaseError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 
 T = TypeVar("T")
 

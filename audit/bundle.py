@@ -49,7 +49,7 @@ from chain.errors import (
 )
 from chain.events import LedgerEvent
 from chain.files import replacing
-from chain.heads import genesis_history, next_history
+from chain.histories import genesis_history, next_history
 from chain.ledger_view import LedgerView
 from chain.receipts import BlockHeader, ReceiptLog, proven_logs, read_header
 from chain.signing import recover_head_signer

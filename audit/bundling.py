@@ -30,8 +30,8 @@ from chain.cid import Cid
 from chain.digests import keccak
 from chain.envelope import content_key
 from chain.errors import InvalidInputError, LedgerError, UncosignedError
-from chain.heads import genesis_history, next_history
-from chain.ledger import LedgerReader
+from chain.histories import genesis_history, next_history
+from chain.reader import LedgerReader
 from chain.receipts import encode_header, prove_receipts
 from chain.rpc import RawLog
 from chain.schema import MAX_MODEL

@@ -8,7 +8,7 @@ from audit.evidence import MAX_EVIDENCE, Evidence, parse_evidence
 from chain.blob_store import BlobStore
 from chain.cid import Cid
 from chain.errors import BlobUnavailableError, InvalidInputError, VerificationError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.structs import Dispute
 from chain.types import Phase, Round
 from chain.wire import to_json_dict

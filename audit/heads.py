@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from audit.journal import HeadJournal, SeenHead, head_of
 from audit.verify import HEADS, Finding
 from chain.errors import LedgerError, PhaseError, UnknownRoundError, VerificationError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.signing import recover_head_signer
 from chain.types import CosignedHead, LedgerHead, Phase, Round
 

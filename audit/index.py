@@ -3,7 +3,7 @@
 from aggregator.index import Difference, compare, open_index
 from audit.verify import INDEX, Finding
 from chain.errors import IndexDatabaseError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 
 
 def audit_index(reader: LedgerReader, database_url: str) -> list[Finding]:

@@ -10,7 +10,8 @@ from chain.deploy import deploy
 from chain.devnet.anvil import fund
 from chain.digests import sha256, update_digest
 from chain.keystore import Identity
-from chain.ledger import Ledger, LedgerReader
+from chain.ledger import Ledger
+from chain.reader import LedgerReader
 from chain.signing import sign_update
 from chain.types import DatasetTerms, Purpose, Role, UpdateRecord
 

@@ -26,8 +26,6 @@ from chain.rpc import RawReceipt
 from chain.sending import Receipt, Sender
 from chain.types import DatasetTerms, LedgerHead, Role, RoundTerms, UpdateRecord, Verdict
 
-__all__ = ["Ledger", "LedgerReader", "Receipt"]
-
 
 class Ledger(LedgerReader):
     """Reads a federation's contracts and writes to them as one party.

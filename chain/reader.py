@@ -22,7 +22,7 @@ from chain.errors import (
     UnknownRoundError,
 )
 from chain.events import LedgerEvent, Log
-from chain.histories import Histories
+from chain.heads import Heads
 from chain.membership import ROLE_IDS, members
 from chain.readings_ledger import ReadingsReader
 from chain.rpc import Head, RawLog, Rpc
@@ -315,7 +315,7 @@ class LedgerReader:
             LedgerError: If the chain moved on while it was read.
         """
         for log in self._round_logs("RoundFinalized", number):
-            return self._histories.head(number, self._rpc.block(log.position.block))
+            return self._heads.head(number, self._rpc.block(log.position.block))
         phase = Phase(self._round_state(number)["phase"])
         raise PhaseError(f"expected round {number} to be final, found it {phase.name}")
 
@@ -409,9 +409,9 @@ class LedgerReader:
             yield LedgerEvent(log.event, log.args, log.position, name, block.timestamp)
 
     @functools.cached_property
-    def _histories(self) -> Histories:
+    def _heads(self) -> Heads:
         contracts = (self.address, self.participant_registry, self.dataset_registry)
-        return Histories(self._rpc, *contracts, self.deployed_at)
+        return Heads(self._rpc, *contracts, self.deployed_at)
 
     def raw_logs(self, to_block: int) -> Iterator[RawLog]:
         """Yield all logs of ledger and registries up to a block, in the order of the chain."""

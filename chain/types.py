@@ -263,7 +263,7 @@ class LedgerHead:
         number: The block that holds its `RoundFinalized`.
         hash: That block's hash.
         blocks: How many blocks up to it hold a log of the ledger or its registries.
-        history: The hash chain over these blocks (see `chain.heads`).
+        history: The hash chain over these blocks (see `chain.histories`).
     """
 
     round: int

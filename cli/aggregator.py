@@ -14,7 +14,8 @@ from chain.errors import InvalidInputError
 from chain.federation import Federation
 from chain.keyring import Keyring
 from chain.keystore import Identity
-from chain.ledger import Ledger, LedgerReader
+from chain.ledger import Ledger
+from chain.reader import LedgerReader
 from chain.types import Purpose, Role
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command

@@ -19,7 +19,7 @@ from chain.cid import Cid
 from chain.errors import InvalidInputError, LedgerError
 from chain.federation import Federation
 from chain.keyring import Keyring
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.wire import from_hex
 from cli.command import FINDINGS, command
 from cli.connect import blobs, reader

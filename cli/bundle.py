@@ -12,7 +12,7 @@ from chain.blobs import IpfsBlobStore
 from chain.errors import InvalidInputError, UncosignedError
 from chain.federation import Federation
 from chain.keyring import Keyring
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.wire import from_hex
 from cli.command import command
 from cli.connect import blobs, reader

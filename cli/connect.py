@@ -4,7 +4,8 @@ from chain.blobs import IpfsBlobStore
 from chain.federation import Federation
 from chain.keyring import Keyring
 from chain.keystore import Identity
-from chain.ledger import Ledger, LedgerReader
+from chain.ledger import Ledger
+from chain.reader import LedgerReader
 
 
 def reader(federation: Federation) -> LedgerReader:

@@ -16,7 +16,7 @@ from chain.federation import Federation
 from chain.image_proofs import write_proof
 from chain.keyring import Keyring
 from chain.keystore import Identity, create_identity, read_password
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.secret_file import kept_secret
 from chain.types import Purpose, Role
 from chain.wire import from_hex, to_hex, to_json_dict

@@ -25,7 +25,8 @@ from chain.devnet.ports import free_port, is_free
 from chain.devnet.process import end, is_running, last_lines, remembered, spawn, wait_until
 from chain.errors import DevnetError
 from chain.federation import FILE_NAME, Federation, read_federation, write_federation
-from chain.ledger import Ledger, LedgerReader
+from chain.ledger import Ledger
+from chain.reader import LedgerReader
 from chain.types import Role
 from demo.parties import Cast, Party, gather
 

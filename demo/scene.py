@@ -7,7 +7,7 @@ from pathlib import Path
 from chain.cid import Cid
 from chain.digests import content_digest, sha256, update_digest
 from chain.envelope import EnvelopeContext, open_envelope, seal
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.signing import sign_update
 from chain.tensors import Array, open_tensors, save_tensors
 from chain.types import RecordedUpdate, Round, UpdateRecord

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chain.errors import FedWitnessError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.types import RecordedUpdate
 from demo.hospitals import HONEST, DemoData
 from demo.local import LocalFederation

@@ -56,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 
 class RoundReader(Protocol):
-    """The part of `chain.ledger.LedgerReader` that checks what the server says of a round."""
+    """The part of `chain.reader.LedgerReader` that checks what the server says of a round."""
 
     def round(self, number: int) -> Round:
         """Return a round as the ledger has it."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from chain.errors import ContractRevertedError, InvalidInputError
-from chain.ledger import Receipt
 from chain.look_receipts import LookAnchor, LookReceipt
 from chain.looks import MAX_BATCH, looks_root, prove_look
 from chain.rpc import Head
+from chain.sending import Receipt
 from chain.types import AnchoredBatch
 from node.look_log import LookLog, LookLogError
 

@@ -30,7 +30,8 @@ from chain.deploy import Deployment, deploy
 from chain.devnet.anvil import fund, rpc
 from chain.digests import update_digest
 from chain.keystore import Identity
-from chain.ledger import Ledger, LedgerReader
+from chain.ledger import Ledger
+from chain.reader import LedgerReader
 from chain.signing import sign_attestation, sign_update
 from chain.types import (
     Attestation,

@@ -19,9 +19,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 
 from chain.errors import InvalidInputError
 from node.dicom import quoting_nothing
-from node.readings.encoding import check_whole
 from node.readings.identity import MAX_DEPTH, Finds, finds_in_dataset
 from node.readings.subject import Subject
+from node.readings.whole_file import check_whole
 from node.readings.words import Words
 
 if TYPE_CHECKING:

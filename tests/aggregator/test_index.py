@@ -22,7 +22,7 @@ from aggregator.index import (
 from aggregator.progress import Progress
 from aggregator.tables import SCHEMA_VERSION
 from chain.errors import IndexDatabaseError, InvalidInputError, LedgerError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.signing import sign_head
 from tests.aggregator import data_room
 from tests.aggregator.postgresql import find_programs, running_server

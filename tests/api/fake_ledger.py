@@ -10,9 +10,9 @@ from chain.errors import (
     UnknownRoundError,
 )
 from chain.events import LedgerEvent
-from chain.ledger import Receipt
 from chain.reader import GrantsAnswer
 from chain.rpc import Head
+from chain.sending import Receipt
 from chain.signing import recover_update_signer, update_struct_hash
 from chain.types import (
     AccessGrant,

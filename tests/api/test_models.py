@@ -3,7 +3,7 @@
 from typing import cast
 
 from api.models import ModelBlobs
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.types import Phase, Round
 from tests.api.fake_ledger import FakeLedger
 

@@ -6,7 +6,7 @@ The witnesses' signatures over heads are made here where no witness runs.
 from pathlib import Path
 
 from audit.bundling import Bundle, build_bundle
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.signing import sign_head
 from chain.types import CosignedHead
 from tests.aggregator.training import Training

@@ -15,7 +15,7 @@ from chain import rlp
 from chain.codec import topic_of
 from chain.digests import keccak
 from chain.errors import FedWitnessError
-from chain.heads import genesis_history, next_history
+from chain.histories import genesis_history, next_history
 from chain.signing import sign_head
 from chain.trie import prove, proven_value, trie_root
 from chain.types import LedgerHead

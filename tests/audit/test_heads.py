@@ -12,7 +12,7 @@ from audit.verify import HEADS, Finding
 from chain.devnet.anvil import start_anvil, stop_anvil
 from chain.devnet.ports import free_port
 from chain.errors import LedgerError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.rpc import RawLog
 from chain.signing import sign_head
 from chain.types import CosignedHead, LedgerHead

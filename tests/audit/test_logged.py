@@ -5,7 +5,7 @@ import pytest
 from audit.logged import LoggedLedger
 from audit.reading import read_evidence
 from chain.errors import UnknownRoundError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from tests.aggregator.training import Training
 from tests.federation import TASK
 

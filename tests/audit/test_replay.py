@@ -24,7 +24,7 @@ from audit.verify import (
 from chain.cid import Cid, leaves
 from chain.digests import content_digest
 from chain.errors import LedgerError, UnknownRoundError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.tensors import save_tensors, tensor_bytes
 from chain.types import Phase, Proposal, Reason, RecordedUpdate, Verdict
 from tests.aggregator.training import Training, tensors_of

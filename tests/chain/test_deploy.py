@@ -8,7 +8,7 @@ from chain.compiler import compile_contracts
 from chain.deploy import deploy
 from chain.devnet.ports import free_port
 from chain.errors import InvalidInputError, LedgerError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.types import Role
 from tests.federation import ROOT, Federation, identity
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from chain.digests import keccak
 from chain.errors import ContractRevertedError, PhaseError, UnknownRoundError
-from chain.heads import genesis_history, next_history
-from chain.ledger import LedgerReader
+from chain.histories import genesis_history, next_history
+from chain.reader import LedgerReader
 from chain.signing import recover_head_signer, sign_head
 from chain.types import CosignedHead, LedgerHead
 from tests.federation import WITNESSES, Federation, connect, digest, identity

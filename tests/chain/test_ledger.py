@@ -18,9 +18,10 @@ from chain.errors import (
     RefusedRequestError,
     UnknownRoundError,
 )
-from chain.ledger import Ledger, LedgerReader
+from chain.ledger import Ledger
 from chain.membership import ROLE_IDS
 from chain.merkle import image_leaves, merkle_proof, merkle_root, verdicts_root
+from chain.reader import LedgerReader
 from chain.rpc import RawLog
 from chain.signing import update_struct_hash
 from chain.types import DatasetState, Outcome, Phase, Purpose, Reason, Role, Tally

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from chain.errors import ContractRevertedError, InvalidInputError
-from chain.ledger import LedgerReader
 from chain.merkle import image_leaf, image_leaves, merkle_proof, merkle_root
+from chain.reader import LedgerReader
 from chain.readings import (
     Agreement,
     Comparison,

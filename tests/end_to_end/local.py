@@ -16,7 +16,7 @@ from chain.devnet.process import last_lines, remembered, wait_until
 from chain.digests import content_digest, sha256, update_digest
 from chain.envelope import EnvelopeContext, seal
 from chain.errors import FedWitnessError
-from chain.ledger import LedgerReader
+from chain.reader import LedgerReader
 from chain.signing import sign_update
 from chain.tensors import save_tensors
 from chain.types import DatasetTerms, Phase, Purpose, Role, Round, UpdateRecord

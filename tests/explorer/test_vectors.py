@@ -15,7 +15,7 @@ from chain.cid import Layout, blob_cid
 from chain.codec import decode_event
 from chain.digests import keccak, sha256
 from chain.errors import FedWitnessError, VerificationError
-from chain.heads import genesis_history, next_history
+from chain.histories import genesis_history, next_history
 from chain.merkle import image_leaves, merkle_root, verdicts_root
 from chain.signing import recover_attestation_signer, recover_head_signer, update_struct_hash
 from chain.trie import proven_value

@@ -20,11 +20,11 @@ from pydicom.uid import UID
 from chain.devnet.ports import free_port
 from chain.errors import ContractRevertedError, LedgerError
 from chain.keystore import Identity
-from chain.ledger import Receipt
 from chain.look_receipts import LookReceipt, from_header, verify_receipt
 from chain.reader import GrantsAnswer
 from chain.rpc import Head
 from chain.secret_file import kept_secret
+from chain.sending import Receipt
 from chain.types import AccessGrant, AnchoredBatch, DatasetState, DatasetVersion, LogPosition, Role
 from node.dataset import CommittedDataset, commit_images
 from node.gateway.app import Gateway, build_app

@@ -12,8 +12,8 @@ import pytest
 
 from chain.errors import LedgerError, ServerError
 from chain.keystore import Identity
-from chain.ledger import Receipt
 from chain.rpc import Head
+from chain.sending import Receipt
 from chain.types import AnchoredBatch, LogPosition
 from node.client import RestClient
 from node.look_anchors import Pace, anchor_waiting

@@ -13,10 +13,10 @@ import pytest
 from eth_account import Account
 
 from chain.errors import ContractRevertedError, InvalidInputError, VerificationError
-from chain.ledger import Receipt
 from chain.look_receipts import request_digest, verify_receipt
 from chain.looks import looks_root
 from chain.rpc import Head
+from chain.sending import Receipt
 from chain.types import AnchoredBatch, LogPosition
 from node.look_anchors import Pace, anchor_waiting, check_against_ledger, prove
 from node.look_log import RECORD, LookLog, LookLogError, LookWriter, Sight
