@@ -52,11 +52,10 @@ from aggregator.writing import Values, Writing
 from chain.events import LedgerEvent
 from chain.membership import ROLE_IDS
 from chain.readings import RequestState
-from chain.structs import modality_text
+from chain.structs import NOBODY, modality_text
 from chain.types import DatasetState, Outcome, Phase
 
 _ROLES = {role_id: role.value for role, role_id in ROLE_IDS.items()}
-_NOBODY = "0x" + "0" * 40
 _ACTORS = ("by", "author")  # what events call whoever sent them
 _MARKS = frozenset({"WITHDRAWN", "ERASED", "PURPOSES_CHANGED"})
 _COUNTS = {
@@ -634,7 +633,7 @@ def _reading_requested(writing: Writing, event: LedgerEvent) -> None:
             "version": args["version"],
             "image": args["image"],
             "hospital": args["hospital"],
-            "reader": None if args["reader"] == _NOBODY else args["reader"],
+            "reader": None if args["reader"] == NOBODY else args["reader"],
             "opinion_on": _given(args["opinionOn"]),
             "take_by": args["takeBy"],
             "fulfil_by": args["fulfilBy"],

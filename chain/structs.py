@@ -30,7 +30,7 @@ from chain.types import (
 )
 
 _MODALITY_BYTES = 16
-_NOBODY = "0x" + "00" * 20
+NOBODY = "0x" + "00" * 20
 _PURPOSES = 48  # bits of a version's permissions (protocol 4.3)
 ALL_PURPOSES = (1 << _PURPOSES) - 1  # as bits
 
@@ -292,7 +292,7 @@ def reading_terms(args: Mapping[str, Any]) -> ReadingTerms:
 
 def request_values(terms: RequestTerms) -> tuple[object, ...]:
     """Put a request's terms into the order of the contract's struct, which is ours."""
-    return astuple(replace(terms, reader=terms.reader or _NOBODY))
+    return astuple(replace(terms, reader=terms.reader or NOBODY))
 
 
 def request_terms(args: Mapping[str, Any]) -> RequestTerms:
@@ -301,7 +301,7 @@ def request_terms(args: Mapping[str, Any]) -> RequestTerms:
         version=args["version"],
         image=args["image"],
         hospital=args["hospital"],
-        reader=args["reader"] if args["reader"] != _NOBODY else None,
+        reader=args["reader"] if args["reader"] != NOBODY else None,
         opinion_on=args["opinionOn"],
         take_by=args["takeBy"],
         fulfil_by=args["fulfilBy"],
