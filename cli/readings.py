@@ -4,7 +4,7 @@ What brings pydicom and the models of FHIR along is imported by the commands tha
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -293,12 +293,15 @@ def list_readings(
 
     Example: fedwitness readings list --image 0x1a… --federation federation.json
     """
-    from node.readings.lines import lines_of
+    from node.readings.lines import copies_among, lines_of
 
     federation.needs("image_access")
     readings = reader(federation).readings
     commitment = _commitment(image, dataset)
-    lines = lines_of(readings.readings(commitment))
+    found = readings.readings(commitment)
+    lines, copies = lines_of(found), copies_among(found)
+    for same in copies:
+        screen.say(_one_document(same))
     comparisons = readings.comparisons(commitment)
     data: dict[str, Any] = {
         "image": to_hex(commitment),
@@ -310,6 +313,7 @@ def list_readings(
             for line in lines
         ],
         "comparisons": [to_json_dict(one) for one in comparisons],
+        "copies": [[to_hex(one.reading) for one in same] for same in copies],
     }
     shown = {
         "image": data["image"],
@@ -355,6 +359,7 @@ def open_document(
     """
     from node.readings.desk import open_reading
     from node.readings.documents import form_of, look_through, words_of
+    from node.readings.lines import copies_among
 
     desk = _desk(federation, keyring, identity, None, None)
     named = None if copy is None else Cid.parse(copy)
@@ -364,6 +369,9 @@ def open_document(
         screen.say("take care: this document tells who the patient is; tell its author")
     with replacing(out) as file:
         file.write(found.document)
+    for same in copies_among(desk.ledger.readings.readings(found.reading.terms.image)):
+        if found.reading in same:
+            screen.say(_one_document(same))
     newer = found.reading.corrected_by
     if newer is not None:
         screen.say(f"this reading was corrected: what counts is after it, {to_hex(newer)}")
@@ -770,6 +778,11 @@ def _request_json(one: ReadingRequest, now: int) -> dict[str, Any]:
         terms[name] = None if getattr(one.terms, name) == NONE else terms[name]
     lapsed = has_lapsed(one.state, one.terms.take_by, one.terms.fulfil_by, now)
     return {**found, **terms, "lapsed": lapsed}
+
+
+def _one_document(same: Iterable[Reading]) -> str:
+    told = ", ".join(f"{to_hex(one.reading)} of {one.author}" for one in same)
+    return f"take care: these readings hold one document, and all but one are copies: {told}"
 
 
 def _for_people(one: Reading) -> dict[str, object]:

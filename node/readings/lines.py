@@ -1,6 +1,6 @@
 """Readings of an image put in order: each with what it corrects, the newest first said."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from chain.readings import Reading
@@ -31,3 +31,15 @@ def lines_of(readings: Sequence[Reading]) -> tuple[Line, ...]:
         begun[one.reading] = first
         lines.setdefault(first, []).append(one)
     return tuple(Line(tuple(line)) for line in lines.values())
+
+
+def copies_among(readings: Iterable[Reading]) -> tuple[tuple[Reading, ...], ...]:
+    """Find readings of several authors that hold the same document, salt and all.
+
+    Salts are random, so all but one of them were copied from the ledger. Which, their order does
+    not tell: whoever sees a reading on its way to a block can be there before it.
+    """
+    found: dict[bytes, list[Reading]] = {}
+    for one in readings:
+        found.setdefault(one.terms.document, []).append(one)
+    return tuple(tuple(same) for same in found.values() if len({one.author for one in same}) > 1)

@@ -7,8 +7,10 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
+from chain.wire import to_hex
 from cli import readings
 from cli.main import app
+from node.dataset import load_dataset, prove_image
 from tests.cli.clinics import Clinic, Ingested, ingest, open_clinic
 from tests.cli.conftest import with_key_files
 from tests.federation import ETHER, Federation, identity
@@ -248,3 +250,18 @@ def test_every_command_teaches_with_an_example() -> None:
         done = CliRunner().invoke(app, ["readings", name, "--help"])
         assert done.exit_code == 0
         assert f"fedwitness readings {name}" in " ".join(done.stdout.split())
+
+
+def test_a_reading_that_was_copied_from_the_ledger_is_told_with_its_copy(
+    owner: Clinic, federation: Federation, tmp_path: Path
+) -> None:
+    reading = owner.record(0, *NORMAL)
+    colleague = federation.ledgers["hospital-2"]
+    assert owner.readings("appoint", federation.address("hospital-2"))[0] == 0
+    (honest,) = colleague.readings.readings()
+    proof = prove_image(load_dataset(Path(owner.dataset)), 0).proof
+    copy = to_hex(colleague.readings.record(honest.terms, proof))
+    told = owner.board("list", "--image", "0", "--dataset", owner.dataset)
+    assert told["copies"] == [[reading, copy]]
+    out = tmp_path / "reading.json"
+    assert owner.readings("open", copy, "--out", str(out))[0] == 0

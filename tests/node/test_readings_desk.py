@@ -23,7 +23,7 @@ from node.readings.desk import (
 )
 from node.readings.documents import words_of
 from node.readings.fhir_report import Question
-from node.readings.lines import lines_of
+from node.readings.lines import copies_among, lines_of
 from node.readings.sealing import (
     SealedToOthersError,
     reading_context,
@@ -338,6 +338,20 @@ def test_questions_that_show_false_copies_keep_nobody_from_the_true_one(
         terms = RequestTerms(VERSION, COMMITMENT, asker.address, None, said.id, *times, blob)
         desk.ledger.readings.ask(terms, IMAGE.proof)
     assert "It is old." in words_of(open_reading(town.desk(READER), said.id).document)
+
+
+def test_a_colleague_who_records_anothers_envelope_as_an_own_reading_is_told_of(
+    town: Town,
+) -> None:
+    """The envelope names the hospital and not the author, so it opens under either's name."""
+    said = record(town.desk(OWNER), IMAGE, spoken("It is old."))
+    record(town.desk(OWNER), IMAGE, spoken("It is old."))
+    honest = town.ledger.readings.known[said.id]
+    assert copies_among(town.ledger.readings.readings(COMMITMENT)) == ()
+    copy = town.desk(CLINICIAN).ledger.readings.record(honest.terms, IMAGE.proof)
+    assert "It is old." in words_of(open_reading(town.desk(OWNER), copy).document)
+    ((first, second),) = copies_among(town.ledger.readings.readings(COMMITMENT))
+    assert (first.reading, second.reading) == (said.id, copy)
 
 
 def test_a_shared_copy_is_held_against_the_ledger(town: Town) -> None:
