@@ -14,6 +14,7 @@ from cli import (
     index,
     looks,
     participants,
+    reading_requests,
     readings,
     witness,
 )
@@ -56,6 +57,7 @@ app.add_typer(ask.app, name="ask")
 app.add_typer(index.app, name="index")
 app.add_typer(grants.app, name="grants")
 app.add_typer(looks.app, name="looks")
+readings.app.add_typer(reading_requests.app)
 app.add_typer(readings.app, name="readings")
 app.add_typer(participants.app, name="participants")
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from chain.readings import ReadingRequest, RequestState, RequestTerms
 from chain.types import AccessGrant, LogPosition
 from chain.wire import to_json_dict
-from cli import grants, readings
+from cli import grants, reading_requests
 from cli.screen import Screen
 
 DIGEST = b"\x01" * 32
@@ -63,7 +63,7 @@ def test_times_that_no_calendar_has_are_shown_and_stop_no_list(absurd: int) -> N
     terms = RequestTerms(DIGEST, DIGEST, hospital, None, bytes(32), absurd, absurd, bytes(32))
     place = LogPosition(1, 0, DIGEST)
     request = ReadingRequest(DIGEST, terms, RequestState.OPEN, None, None, 1, place)
-    shown = readings._request_for_people(request, 1)
+    shown = reading_requests._request_for_people(request, 1)
     assert (shown["take by"], shown["fulfil by"]) == (f"{absurd} s after 1970",) * 2
     grant = AccessGrant(
         DIGEST, DIGEST, None, hospital, hospital, 42, absurd, revoked=False, live=True
