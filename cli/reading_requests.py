@@ -5,7 +5,7 @@ What brings pydicom and the models of FHIR along is imported by the commands tha
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +14,7 @@ from chain.federation import Federation
 from chain.files import replacing
 from chain.keyring import Keyring
 from chain.keystore import Identity
-from chain.readings import (
-    NONE,
-    ReadingRequest,
-    RequestState,
-    has_lapsed,
-)
+from chain.readings import NONE, ReadingRequest, RequestState, has_lapsed
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
 from cli.connect import reader, writer
@@ -48,9 +43,6 @@ from cli.desk import (
 )
 from cli.hospital import IngestKey
 from cli.screen import Screen, as_lines, moment
-
-if TYPE_CHECKING:
-    pass
 
 SECONDS_PER_HOUR = 3_600
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,11 +18,7 @@ from chain.federation import Federation
 from chain.files import replacing
 from chain.keyring import Keyring
 from chain.keystore import Identity
-from chain.readings import (
-    NONE,
-    Agreement,
-    Reading,
-)
+from chain.readings import NONE, Agreement, Reading
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
 from cli.connect import reader, writer
@@ -52,9 +48,6 @@ from cli.desk import (
 from cli.hospital import IngestKey
 from cli.screen import Screen, as_lines, moment
 
-if TYPE_CHECKING:
-    pass
-
 SECONDS_PER_DAY = 86_400
 
 app = typer.Typer(
@@ -80,6 +73,7 @@ _AGREEMENTS: Mapping[Agreeing, Agreement] = {
     Agreeing.MINOR: Agreement.MINOR_DISCREPANCY,
     Agreeing.MAJOR: Agreement.MAJOR_DISCREPANCY,
 }
+
 ReadingId = Annotated[str, typer.Argument(metavar="READING", help="The reading, 0x and 64 digits.")]
 
 
