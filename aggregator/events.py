@@ -57,6 +57,7 @@ from chain.types import DatasetState, Outcome, Phase
 
 _ROLES = {role_id: role.value for role, role_id in ROLE_IDS.items()}
 _ACTORS = ("by", "author")  # what events call whoever sent them
+_LONGEST = 1024  # characters of a correction's reason that are kept; the ledger has it whole
 _MARKS = frozenset({"WITHDRAWN", "ERASED", "PURPOSES_CHANGED"})
 _COUNTS = {
     Outcome.ACCEPTED.value: "accepted",
@@ -593,9 +594,16 @@ def _reading_corrected(writing: Writing, event: LedgerEvent) -> None:
     inherited = ("version", "image", "owner", "hospital", "line", "opinion_on", "opinion_line")
     corrected = {name: old[name] for name in inherited}
     corrected |= {"reading": args["correction"], "request": None, "corrects": args["reading"]}
-    _keep_reading(writing, event, corrected | {"reason": storable(args["reason"])})
+    _keep_reading(writing, event, corrected | {"reason": storable(_in_short(args["reason"]))})
     writing.change(ReadingRow, (args["reading"],), corrected_by=args["correction"])
     _tell(writing, event, args["image"], "CORRECTED", args["correction"], args["hospital"])
+
+
+def _in_short(text: str) -> str:
+    """Bound a stranger's words, which the ledger does not: pages of histories hold many."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}… ({len(text)} characters)"
 
 
 def _keep_reading(writing: Writing, event: LedgerEvent, values: Values) -> None:

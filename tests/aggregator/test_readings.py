@@ -253,6 +253,20 @@ def test_a_correction_stands_in_the_line_and_erases_nothing(session: Session, na
     assert [one.reading for one in found.opinions] == [digest("second")]
 
 
+def test_reasons_of_a_million_letters_make_no_page_of_millions(
+    engine: Engine, ledger: ListedLedger
+) -> None:
+    record(ledger, "0")
+    for number, letters in enumerate((1024, 10**6)):
+        correct(ledger, f"{number}", f"{number + 1}", reason="\0" + "x" * (letters - 1))
+    update_index(engine, ledger)
+    with reading(engine) as session:
+        _, first, second = queries.readings(session, image=IMAGE).entries[::-1]
+    assert first.reason == f"\\x00{'x' * 1023}"
+    assert second.reason == f"\\x00{'x' * 1023}… (1000000 characters)"
+    assert compare(engine, ledger) == []
+
+
 def test_readings_are_listed_newest_first_by_image_hospital_and_author(session: Session) -> None:
     def listed(**which: Any) -> list[bytes]:
         return [one.reading for one in queries.readings(session, **which).entries]
