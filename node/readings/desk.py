@@ -15,7 +15,7 @@ from typing import Protocol
 
 from chain.blob_store import BlobStore
 from chain.cid import Cid
-from chain.envelope import EnvelopeContext, read_header
+from chain.envelope import EnvelopeContext, is_usable_key, read_header
 from chain.errors import (
     BlobUnavailableError,
     ContractRevertedError,
@@ -556,8 +556,13 @@ def _readers(desk: Desk, reading: Reading) -> tuple[str, ...]:
 
 
 def _active_hospitals(desk: Desk) -> tuple[str, ...]:
+    """List who may take what any may take, but for who published a key that opens nothing.
+
+    Else one hospital could keep all others from asking.
+    """
     parties = desk.ledger.participants(Role.HOSPITAL)
-    return tuple(one.address for one in parties if not one.suspended)
+    able = (one for one in parties if not one.suspended and is_usable_key(one.encryption_key))
+    return tuple(one.address for one in able)
 
 
 def _check_appointed(desk: Desk) -> None:

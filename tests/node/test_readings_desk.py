@@ -340,6 +340,15 @@ def test_questions_that_show_false_copies_keep_nobody_from_the_true_one(
     assert "It is old." in words_of(open_reading(town.desk(READER), said.id).document)
 
 
+def test_a_hospital_with_a_key_that_opens_nothing_keeps_nobody_from_asking(town: Town) -> None:
+    parties = town.ledger.parties
+    parties[STRANGER.address] = replace(parties[STRANGER.address], encryption_key=bytes(32))
+    request = asked(town.desk(OWNER))
+    assert "Is it new?" in fhir_report.words_of(open_question(town.desk(READER), request))
+    with pytest.raises(InvalidInputError, match="keys that can be sealed to"):
+        asked(town.desk(OWNER), reader=STRANGER.address)
+
+
 def test_a_colleague_who_records_anothers_envelope_as_an_own_reading_is_told_of(
     town: Town,
 ) -> None:
