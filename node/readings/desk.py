@@ -239,8 +239,12 @@ def correct(desk: Desk, reading: bytes, document: Document, reason: str) -> Said
         readings = desk.ledger.readings
         return readings.correct(reading, sealed.document, sealed.blob, reason)
 
-    owner = desk.ledger.dataset_version(found.terms.version).hospital
-    return _write(desk, wanted, document, found.terms, send, (owner, *_readers(desk, found)))
+    others = _readers(desk, found)
+    owner = desk.ledger.participant(desk.ledger.dataset_version(found.terms.version).hospital)
+    # Nobody makes a wrong reading stand by publishing a key that opens nothing.
+    if owner is not None and is_usable_key(owner.encryption_key):
+        others = (owner.address, *others)
+    return _write(desk, wanted, document, found.terms, send, others)
 
 
 def ask(

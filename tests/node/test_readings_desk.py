@@ -349,6 +349,21 @@ def test_a_hospital_with_a_key_that_opens_nothing_keeps_nobody_from_asking(town:
         asked(town.desk(OWNER), reader=STRANGER.address)
 
 
+def test_a_wrong_reading_is_corrected_though_the_images_hospital_has_a_key_that_opens_nothing(
+    town: Town,
+) -> None:
+    request = asked(town.desk(OWNER))
+    town.ledger.readings.take(request, READER.address)
+    said = fulfil(town.desk(READER), request, spoken("It is new."))
+    parties, honest = town.ledger.parties, town.ledger.parties[OWNER.address]
+    parties[OWNER.address] = replace(honest, encryption_key=bytes(32))
+    better = correct(town.desk(READER), said.id, spoken("It is old."), "typing")
+    assert "It is old." in words_of(open_reading(town.desk(READER), better.id).document)
+    parties[OWNER.address] = honest
+    with pytest.raises(SealedToOthersError):
+        open_reading(town.desk(OWNER), better.id)
+
+
 def test_a_colleague_who_records_anothers_envelope_as_an_own_reading_is_told_of(
     town: Town,
 ) -> None:
