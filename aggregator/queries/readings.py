@@ -28,7 +28,7 @@ from chain.errors import InvalidInputError
 from chain.readings import Agreement, RequestState, has_lapsed
 from chain.types import LogPosition
 
-_DIGITS = 19  # of a deadline in a cursor
+_DIGITS = 20  # of a deadline in a cursor, which may be any number below 2^64
 _Which: TypeAlias = Sequence[ColumnElement[bool]]
 
 

@@ -39,7 +39,7 @@ PREAMBLE = 128  # bytes before DICM (PS3.10, section 7.1)
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 # What a report in words is far below, and memory and minutes are still at hand for.
 MAX_REPORT = 1 << 21  # bytes
-MAX_PARTS = 1 << 15  # items and elements
+MAX_PARTS = 1 << 15  # items of sequences
 _ITEM = b"\xfe\xff\x00\xe0"
 _SYNTAXES = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndian})
 _FLAGS = frozenset({"COMPLETE", "PARTIAL"})

@@ -348,6 +348,18 @@ def test_what_can_be_taken_comes_in_the_order_in_which_it_must_be(
             queries.open_requests(session, READER, now=NOON, cursor=write_cursor("x", 1, 1))
 
 
+def test_a_page_of_requests_can_end_at_a_deadline_that_nobody_lives_to_see(
+    engine: Engine, ledger: ListedLedger
+) -> None:
+    for name in ("q", "r"):
+        ask(ledger, name, takeBy=2**64 - 1, fulfilBy=2**64 - 1)
+    update_index(engine, ledger)
+    with reading(engine) as session:
+        first = queries.open_requests(session, READER, now=NOON, limit=1)
+        rest = queries.open_requests(session, READER, now=NOON, limit=1, cursor=first.cursor)
+    assert [one.request for one in rest.entries] == [digest("r")]
+
+
 def test_a_hospital_sees_the_requests_that_concern_it(engine: Engine, ledger: ListedLedger) -> None:
     ask(ledger, "to any")
     ask(ledger, "to the reader", reader=READER)
