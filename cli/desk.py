@@ -14,7 +14,7 @@ from chain.keyring import Keyring
 from chain.keystore import Identity
 from chain.wire import to_hex
 from cli.connect import blobs, writer
-from cli.screen import Screen
+from cli.screen import Screen, as_lines
 from node.readings.words import MAX_TEXT, Words
 
 if TYPE_CHECKING:
@@ -188,14 +188,5 @@ def tell(screen: Screen, what: str, found: bytes, before: bool, **others: object
     """Show what the ledger calls what was recorded, and say if it had that already."""
     if before:
         screen.say(f"the ledger had this {what} already: nothing was recorded a second time")
-    screen.show({what: to_hex(found), "before": before, **others})
-
-
-def numbered(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Put rows below each other, for identifiers are too long for tables."""
-    return {str(number): without_none(row) for number, row in enumerate(rows, 1)}
-
-
-def without_none(row: dict[str, object]) -> dict[str, object]:
-    """Leave out what there is none of."""
-    return {name: value for name, value in row.items() if value is not None}
+    data = {what: to_hex(found), "before": before, **others}
+    screen.show(data, as_lines({name: value for name, value in data.items() if name != "before"}))

@@ -14,11 +14,11 @@ from chain.keyring import Keyring
 from chain.keystore import Identity
 from chain.ledger import Ledger
 from chain.look_receipts import LookReceipt, write_receipt
-from chain.types import AnchoredBatch, Role
-from chain.wire import from_hex, to_json_dict
+from chain.types import AnchoredBatch, Look, Role
+from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import command
 from cli.connect import writer
-from cli.screen import Screen
+from cli.screen import Screen, as_lines, moment
 
 if TYPE_CHECKING:
     from node.look_log import LookLog
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _MAX_CONNECTIONS = 256
 _MAX_HEAD = 16_384  # bytes
 _MOST = 1000  # looks that are listed
+_SHORT = 12  # characters of a digest, with 0x
 
 looks = typer.Typer(
     no_args_is_help=True,
@@ -165,6 +166,8 @@ def list_looks(
 ) -> None:
     """List who looked at what, the newest last, and how many looks are anchored.
 
+    Shows an image by the beginning of its commitment; --json has all of it, and grant and version.
+
     Example: fedwitness hospital looks list --image 0x1a… --key keys/st-mary.json
     """
     federation.needs("image_access")
@@ -172,13 +175,18 @@ def list_looks(
     log = _reading(ledger, keyring, identity.address)
     wanted = None if image is None else from_hex(image, "image")
     matching = (
-        to_json_dict(one.look)
+        one.look
         for one in _backwards(log)
         if wanted in {None, one.look.image} and researcher in {None, one.look.researcher}
     )
-    found = list(islice(matching, last))
+    found = list(islice(matching, last))[::-1]
     _, entries = ledger.anchored(identity.address)
-    screen.show({"looks": found[::-1], "logged": len(log), "anchored": entries})
+    counts = {"logged": len(log), "anchored": entries}
+    rows = [_for_people(one) for one in found]
+    screen.show(
+        {"looks": [to_json_dict(one) for one in found], **counts},
+        as_lines({"looks": rows, **counts}),
+    )
 
 
 @looks.command()
@@ -258,6 +266,15 @@ def prove_look(
     write_receipt(out, found)
     batch = None if found.anchor is None else found.anchor.batch
     screen.show({"proof": str(out), "number": number, "batch": batch})
+
+
+def _for_people(one: Look) -> dict[str, object]:
+    return {
+        "number": one.number,
+        "time": moment(one.time),
+        "researcher": one.researcher,
+        "image": f"{to_hex(one.image)[:_SHORT]}…",
+    }
 
 
 @contextmanager

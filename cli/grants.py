@@ -16,7 +16,7 @@ from chain.types import Purpose
 from chain.wire import from_hex, to_hex, to_json_dict
 from cli.command import FINDINGS, command
 from cli.connect import reader, writer
-from cli.screen import Screen, as_lines, moment
+from cli.screen import Screen, as_lines, moment, numbered
 
 SECONDS_PER_DAY = 86_400
 
@@ -42,7 +42,7 @@ def mine(
     answer = reader(federation).grants_of(identity.address)
     grants = [to_json_dict(one) for one in answer.grants]
     data = {"block": answer.block.number, "grants": grants}
-    screen.show(data, as_lines({**data, "grants": [_for_people(one) for one in grants]}))
+    screen.show(data, as_lines({**data, "grants": numbered(map(_for_people, grants))}))
 
 
 @app.command()
@@ -93,8 +93,8 @@ def give(
         expiry=int(time.time() + days * SECONDS_PER_DAY),
         hospital=hospital,
     )
-    shown = None if commitment is None else to_hex(commitment)
-    screen.show({"grant": to_hex(grant), "image": shown})
+    data = {"grant": to_hex(grant), "image": None if commitment is None else to_hex(commitment)}
+    screen.show(data, as_lines({**data, "image": data["image"] or "the whole version"}))
 
 
 @app.command()
@@ -134,7 +134,8 @@ def delegate(
     federation.needs("image_access")
     until = int(time.time() + days * SECONDS_PER_DAY) if days > 0 else 0
     receipt = writer(federation, keyring, identity).delegate(data_steward, until)
-    screen.show({"data_steward": data_steward, "until": until, "block": receipt.block})
+    data = {"data_steward": data_steward, "until": until, "block": receipt.block}
+    screen.show(data, as_lines({**data, "until": moment(until) if until else "ended"}))
 
 
 @app.command()
@@ -174,6 +175,9 @@ def verify(
 
 
 def _for_people(grant: Mapping[str, Any]) -> dict[str, object]:
-    """Name the time in words, and leave out the researcher, who is reading this."""
-    expiry = moment(int(grant["expiry"]))  # text where it is 2^53 or more
-    return {key: value for key, value in grant.items() if key != "researcher"} | {"expiry": expiry}
+    """Say in words for when and what, and leave out the researcher, who is reading this."""
+    words = {
+        "expiry": moment(int(grant["expiry"])),  # text where it is 2^53 or more
+        "image": grant["image"] or "the whole version",
+    }
+    return {key: value for key, value in grant.items() if key != "researcher"} | words

@@ -12,7 +12,7 @@ from chain.look_receipts import DAY, judge, read_receipt, write_receipt
 from chain.wire import to_json_dict
 from cli.command import FINDINGS, command
 from cli.connect import reader
-from cli.screen import Screen
+from cli.screen import Screen, as_lines, moment
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,7 +30,8 @@ def sign_in(
 ) -> None:
     """Begin a session at a gateway, and print its token for DICOMweb clients.
 
-    The token goes as `Authorization: Bearer TOKEN`, lasts 15 minutes, and is a secret.
+    The token goes as `Authorization: Bearer TOKEN`, lasts 15 minutes, and is a secret. A
+    federation's server is signed in to in the same way, with its URL for the gateway's.
 
     Example: fedwitness looks sign-in --gateway https://images.st-mary.org --key keys/ada.json
     """
@@ -39,7 +40,8 @@ def sign_in(
     with Visit(gateway, identity, reader(federation).chain_id) as visit:
         token, expires = visit.sign_in()
     url = f"{gateway.rstrip('/')}/dicomweb"
-    screen.show({"token": token, "expires": expires, "dicomweb": url})
+    data = {"token": token, "expires": expires, "dicomweb": url}
+    screen.show(data, as_lines({**data, "expires": moment(expires)}))
 
 
 @app.command()
@@ -68,7 +70,9 @@ def fetch(
             f"{found.look.researcher}"
         )
     write_receipt(out, found)
-    screen.show({"look": to_json_dict(found.look), "anchored": found.anchor is not None})
+    look, anchored = to_json_dict(found.look), found.anchor is not None
+    shown = {"look": {**look, "time": moment(found.look.time)}, "anchored": anchored}
+    screen.show({"look": look, "anchored": anchored}, as_lines(shown))
 
 
 @app.command()

@@ -35,14 +35,13 @@ from cli.desk import (
     To,
     desk_of,
     document_given,
-    numbered,
     subject_given,
     tell,
     text_given,
     words_given,
 )
 from cli.hospital import IngestKey
-from cli.screen import Screen, as_lines, moment
+from cli.screen import Screen, as_lines, moment, numbered
 
 SECONDS_PER_HOUR = 3_600
 

@@ -39,14 +39,12 @@ from cli.desk import (
     To,
     desk_of,
     document_given,
-    numbered,
     subject_given,
     tell,
-    without_none,
     words_given,
 )
 from cli.hospital import IngestKey
-from cli.screen import Screen, as_lines, moment
+from cli.screen import Screen, as_lines, moment, numbered, without_none
 
 SECONDS_PER_DAY = 86_400
 
@@ -362,7 +360,8 @@ def appoint(
     federation.needs("image_access")
     until = int(time.time() + days * SECONDS_PER_DAY) if days > 0 else 0
     writer(federation, keyring, identity).readings.appoint(checked_address(clinician), until)
-    screen.show({"clinician": clinician, "until": until})
+    data = {"clinician": clinician, "until": until}
+    screen.show(data, as_lines({**data, "until": moment(until) if until else "ended"}))
 
 
 def _commitment(image: str, dataset: Path | None) -> bytes:

@@ -1,18 +1,32 @@
 """What a command prints on: results on standard output, everything else on standard error."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from chain.canonical import canonical_json
 from chain.escaping import escaped
+
+_UNBOUNDED = 500  # columns: room for a row of digests where no terminal bounds it
+_GAP = 2  # columns between a name and its value
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console as wide as its terminal, or as its words need where there is none."""
+    console = Console(stderr=stderr, soft_wrap=True, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _UNBOUNDED  # a digest in a file or pipe is searched for and cut out whole
+    return console
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +37,8 @@ class Screen:
     """
 
     as_json: bool = False
-    output: Console = field(default_factory=lambda: Console(soft_wrap=True))
-    remarks: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True))
+    output: Console = field(default_factory=_console)
+    remarks: Console = field(default_factory=lambda: _console(stderr=True))
 
     def show(self, data: object, human: RenderableType | None = None) -> None:
         """Show a result: `data` as JSON, or `human` where people read it."""
@@ -80,15 +94,45 @@ def as_lines(data: object) -> RenderableType:
     if isinstance(data, Mapping):
         if not data:
             return "-"
-        table = Table(show_header=False, box=None, pad_edge=False)
-        table.add_column()
-        table.add_column(overflow="fold")  # digests are there to be copied
-        for name, value in data.items():
-            table.add_row(f"[bold]{plain(str(name))}[/]", as_lines(value))
-        return table
+        return Group(*(_line(*one) for one in _fields(data)))
     if isinstance(data, Sequence) and not isinstance(data, str):
         return _rows(data)
     return plain(_cell(data))
+
+
+def numbered(rows: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """Put rows below each other, without what is None, for identifiers are too long for tables."""
+    return {str(number): without_none(row) for number, row in enumerate(rows, 1)}
+
+
+def without_none(row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row without what is None."""
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _fields(data: Mapping[Any, object]) -> Iterator[tuple[str, int, RenderableType]]:
+    """Yield, for each line, the names before the value, as markup; their width; the value."""
+    labels = [escaped(str(name), keep="\n") for name in data]
+    width = max(map(cell_len, labels)) + _GAP
+    for label, value in zip(labels, data.values(), strict=True):
+        before = f"[bold]{escape(label)}[/]{' ' * (width - cell_len(label))}"
+        if not (isinstance(value, Mapping) and value):
+            yield before, width, as_lines(value)
+            continue
+        for names, inner, shown in _fields(value):
+            yield before + names, width + inner, shown
+            before = " " * width
+
+
+def _line(names: str, width: int, shown: RenderableType) -> RenderableType:
+    """Put names before a value, which is folded beside them if it is longer than one word."""
+    if isinstance(shown, str) and not any(map(str.isspace, shown)):
+        return names + shown  # never folded: digests and paths are there to be copied
+    table = Table(show_header=False, box=None, pad_edge=False, padding=0)
+    table.add_column(width=width, no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(names, shown)
+    return table
 
 
 def _rows(rows: Sequence[object]) -> RenderableType:

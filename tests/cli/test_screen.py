@@ -11,7 +11,7 @@ from chain.readings import ReadingRequest, RequestState, RequestTerms
 from chain.types import AccessGrant, LogPosition
 from chain.wire import to_json_dict
 from cli import grants, reading_requests
-from cli.screen import Screen
+from cli.screen import Screen, numbered
 
 DIGEST = b"\x01" * 32
 HOSTILE = "St. Mary\x1b[2J\x9b31m\u202egpj.exe[bold]"
@@ -54,6 +54,29 @@ def test_json_keeps_the_name_as_it_is() -> None:
     one, written = screen(as_json=True)
     one.show({"name": HOSTILE})
     assert json.loads(written.getvalue()) == {"name": HOSTILE}
+
+
+def test_digests_in_objects_are_whole_on_a_narrow_terminal_however_deep() -> None:
+    digest, prose = "0x" + "ab" * 32, "a sentence of several words " * 4
+    written = io.StringIO()
+    console = Console(
+        file=written, force_terminal=True, color_system=None, width=80, soft_wrap=True
+    )
+    rows = numbered([{"version": digest, "correction": None}])
+    Screen(output=console).show({"encryption_key": digest, "versions": rows, "told": prose})
+    lines = written.getvalue().splitlines()
+    assert lines[:2] == [f"encryption_key  {digest}", f"versions        1  version  {digest}"]
+    assert len(lines) == 4
+    assert all(line.startswith(" " * 16) for line in lines[3:])
+
+
+def test_tables_fold_no_digest_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    row = {name: "0x" + name * 64 for name in "abcd"}
+    Screen().show([row])
+    assert " │ ".join(row.values()) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("absurd", [2**64 - 1, 10**12])
