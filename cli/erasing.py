@@ -15,7 +15,7 @@ from chain.wire import to_hex
 from cli.command import command
 from cli.connect import writer
 from cli.hospital import Dataset, IngestKey
-from cli.screen import Screen
+from cli.screen import Screen, as_lines, numbered
 
 if TYPE_CHECKING:
     from node.erasing import Output, Plan
@@ -100,16 +100,15 @@ def erase(
     if plan is not None:
         _confirm(f"erase {plan.images} images and {_files(plan)} files for good?", screen, yes=yes)
         told.append(_carry_out(keep_plan(plan, plans), ledger, keyring, identity, screen))
-    screen.show(
-        {
-            "erased": sum(one["images"] for one in told),
-            "versions": [version for one in told for version in one["versions"]],
-            "files": sum(one["files"] for one in told),
-            "sources": [source for one in told for source in one["sources"]],
-            "seen_by": sorted({viewer for one in told for viewer in one["seen_by"]}),
-            "yours_to_delete": list(_YOURS),
-        }
-    )
+    result: dict[str, Any] = {
+        "erased": sum(one["images"] for one in told),
+        "versions": [version for one in told for version in one["versions"]],
+        "files": sum(one["files"] for one in told),
+        "sources": [source for one in told for source in one["sources"]],
+        "seen_by": sorted({viewer for one in told for viewer in one["seen_by"]}),
+        "yours_to_delete": list(_YOURS),
+    }
+    screen.show(result, as_lines({**result, "versions": numbered(result["versions"])}))
 
 
 def _outputs(
@@ -177,6 +176,7 @@ def _carry_out(
                 "version": None if one.version is None else to_hex(one.version),
                 "images": one.images,
                 "correction": None if one.correction is None else to_hex(one.correction),
+                "dataset": None if one.file is None else str(keyring.datasets / one.file),
             }
             for one in done
         ],

@@ -42,10 +42,21 @@ Data = Annotated[
     Path,
     typer.Option(help="What `hospital ingest` wrote; or a folder of images, or an .npz file."),
 ]
+
+
+def _of_pseudonyms(key: Path | None) -> Path | None:
+    """Return the key file of pseudonyms; of a keystore, the one beside it, as `ingest` does."""
+    if key is not None and key.suffix == ".json" and key.is_file():
+        return Keyring(key, None).pseudonym_key
+    return key
+
+
 IngestKey = Annotated[
     Path | None,
     typer.Option(
-        help="The key file of `hospital ingest`, if it was not --key.", show_default=False
+        help="The --key of `hospital ingest`, a key file or a keystore, if it was another one.",
+        show_default=False,
+        callback=_of_pseudonyms,
     ),
 ]
 Name = Annotated[str, typer.Option(help="The data set's name on the ledger; everyone reads it.")]
@@ -202,7 +213,7 @@ def register(
     path = keyring.datasets / f"{name}.npz"
     image_set = _read_images(data, keyring, ingest_key, screen)
     dataset = _commit(path, name, image_set, frozenset(map(int, purpose)), screen=screen)
-    _register(dataset, image_set, federation, keyring, identity, screen=screen)
+    _register(path, dataset, image_set, federation, keyring, identity, screen=screen)
 
 
 @app.command()
@@ -228,7 +239,7 @@ def supersede(
     image_set = _read_images(data, keyring, ingest_key, screen)
     purposes = frozenset(map(int, purpose))
     dataset = _commit(path, name, image_set, purposes, previous, screen=screen)
-    _register(dataset, image_set, federation, keyring, identity, screen=screen)
+    _register(path, dataset, image_set, federation, keyring, identity, screen=screen)
 
 
 @app.command()
@@ -298,8 +309,17 @@ def prove(
 
     ledger = reader(federation)
     found = active_dataset(keyring.datasets, ledger, identity.address, dataset)
-    write_proof(out, found.version, prove_image(found.dataset, image))
-    screen.show({"proof": str(out), "version": to_hex(found.version), "image": image})
+    proof = prove_image(found.dataset, image)
+    write_proof(out, found.version, proof)
+    screen.show(
+        {
+            "proof": str(out),
+            "version": to_hex(found.version),
+            "dataset": str(found.path),
+            "image": image,
+            "commitment": to_hex(proof.commitment),
+        }
+    )
 
 
 @app.command()
@@ -464,6 +484,7 @@ def _commit(
 
 
 def _register(
+    path: Path,
     dataset: "CommittedDataset",
     image_set: "ImageSet",
     federation: Federation,
@@ -481,6 +502,7 @@ def _register(
     screen.show(
         {
             "version": to_hex(version),
+            "dataset": str(path),
             "images": dataset.terms.images,
             "modality": dataset.terms.modality,
             "deidentification": image_set.attestation.to_dict(),

@@ -223,9 +223,11 @@ def row_of(dataset: CommittedDataset, index: int) -> int:
     """
     rows = np.flatnonzero(dataset.kept == index)
     if len(rows) == 0:
+        committed = len(dataset.commitments)
+        erased = " that was erased; its data set's correction has numbers of its own"
         raise InvalidInputError(
-            f"expected the number of an image that is kept, of 0 to "
-            f"{len(dataset.commitments) - 1}, found {index}"
+            f"expected the number of an image that is kept, of 0 to {committed - 1}, found {index}"
+            f"{erased if 0 <= index < committed else ''}"
         )
     return int(rows[0])
 

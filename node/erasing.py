@@ -131,11 +131,13 @@ class ErasedFrom:
         version: Its identifier, None where this ledger does not have it.
         images: How many were erased from it.
         correction: The version that took its place, None where there is none.
+        file: The correction's private file, in the folder of data sets; None where there is none.
     """
 
     version: bytes | None
     images: int
     correction: bytes | None
+    file: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,8 @@ def plan_erasure(wanted: Wanted, datasets: Path, outputs: Sequence[Output]) -> P
     if not found and not gone:
         raise InvalidInputError(
             "expected images to erase, found none: --patient takes a pseudonym (FW…) and --file "
-            f"the id of a file in {FILES}; give every output of an ingest with --data"
+            f"the id of a file in {FILES}; give every output of an ingest with --data. What was "
+            "erased before is not found again"
         )
     sources = [
         name
@@ -310,7 +313,7 @@ def _erase_on_ledger(
     dataset, gone = load_dataset(folder / planned.file), frozenset(planned.commitments)
     version = registered(dataset, ledger, hospital)
     if version is None:
-        return ErasedFrom(None, len(gone), None)
+        return ErasedFrom(None, len(gone), None, None)
     correction = None
     name = dataset.terms.name
     path = folder / f"{name}-after-{version.version.hex()[:16]}.npz"
@@ -338,7 +341,8 @@ def _erase_on_ledger(
         except ContractRevertedError as error:
             if not error.name.endswith(_ALREADY):
                 raise
-    return ErasedFrom(version.version, len(gone), correction)
+    file = None if correction is None else path.name
+    return ErasedFrom(version.version, len(gone), correction, file)
 
 
 def _lines(out: Path) -> Iterator[_Line]:

@@ -8,6 +8,7 @@ import pytest
 
 from chain.errors import InvalidInputError
 from chain.types import DatasetState, Purpose
+from chain.wire import to_hex
 from node.dataset import active_dataset, load_dataset
 from tests.cli.conftest import Party, run
 
@@ -66,13 +67,15 @@ def test_an_erased_image_is_gone_and_the_others_are_proved_as_before(
     )
     assert (old.state, new.state) == (DatasetState.SUPERSEDED, DatasetState.ACTIVE)
     assert (new.images, new.previous, new.attestation) == (4, old.version, old.attestation)
+    assert load_dataset(Path(one["dataset"])).terms.merkle_root == new.merkle_root
     assert reader.is_erased(address, before.commitments[1])
     assert not reader.is_erased(address, before.commitments[2])
 
     # The old proof still verifies, and a new one of the same image, now number 3, does.
     proof = tmp_path / "proof.json"
     code, told = hospital.run(*prove, "3", "--out", str(proof))
-    assert (code, told["version"]) == (0, one["correction"])
+    assert (code, told["version"], told["dataset"]) == (0, one["correction"], one["dataset"])
+    assert told["commitment"] == to_hex(before.commitments[4])
     for shown in (old_proof, proof):
         code, told = run(hospital.federation, "grants", "verify", str(shown))
         assert (code, told["ok"]) == (0, True)

@@ -67,6 +67,17 @@ def test_what_was_ingested_is_registered_with_its_attestation(
     assert version.attestation.hex() == told["attestation"]
 
 
+def test_what_a_keystore_ingested_is_found_again_by_naming_the_keystore(
+    hospital: Party, scans: Path, tmp_path: Path
+) -> None:
+    out, key = str(tmp_path / "out"), str(hospital.keyring.key)
+    assert invoke("hospital", "ingest", str(scans), "--out", out, "--key", key)[0] == 0
+    words = ("hospital", "register", "--data", out, "--name", "again", "--ingest-key", key)
+    code, registered = hospital.run(*words)
+    assert code == 0, registered
+    assert Path(registered["dataset"]).name == "again.npz"
+
+
 def test_nothing_is_registered_of_an_output_that_was_changed(
     hospital: Party, scans: Path, tmp_path: Path
 ) -> None:

@@ -174,13 +174,15 @@ def test_erasing_an_image_leaves_the_others_provable(
         assert prove_image(rest, index) == prove_image(committed, index)
 
 
-@pytest.mark.parametrize("index", [2, 5, -1])
+@pytest.mark.parametrize(
+    ("index", "told"), [(2, "found 2 that was erased"), (5, "found 5$"), (-1, "found -1$")]
+)
 def test_an_image_that_is_not_there_cannot_be_proved(
-    path: Path, committed: CommittedDataset, index: int
+    path: Path, committed: CommittedDataset, index: int, told: str
 ) -> None:
     assert committed.terms.images == 5
     rest = erase_images(path, {committed.commitments[2]})
-    with pytest.raises(InvalidInputError, match="image that is kept"):
+    with pytest.raises(InvalidInputError, match=f"image that is kept, of 0 to 4, {told}"):
         prove_image(rest, index)
 
 
