@@ -207,7 +207,8 @@ def take(
     named = from_hex(request, "request")
     readings.take(named, None if hospital is None else checked_address(hospital))
     until = readings.request(named).terms.fulfil_by
-    screen.show({"taken": request, "fulfil_by": until, "until": moment(until)})
+    data = {"taken": request, "fulfil_by": until, "until": moment(until)}
+    screen.show(data, as_lines({"taken": request, "until": moment(until)}))
 
 
 @app.command()

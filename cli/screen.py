@@ -152,6 +152,8 @@ def _rows(rows: Sequence[object]) -> RenderableType:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, (list, tuple)) and all(isinstance(one, (str, int)) for one in value):
+        return ", ".join(map(str, value)) or "-"
     if isinstance(value, (dict, list, tuple)):
         return canonical_json(value).decode()
     return str(value)

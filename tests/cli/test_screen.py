@@ -79,6 +79,13 @@ def test_tables_fold_no_digest_where_there_is_no_terminal(
     assert " │ ".join(row.values()) in capsys.readouterr().out
 
 
+def test_lists_of_words_in_tables_are_words_and_no_json() -> None:
+    one, written = screen(as_json=False)
+    one.show([{"roles": ["HOSPITAL", "WITNESS"], "purposes": [6, 43], "steps": [{"name": "krum"}]}])
+    for told in ("HOSPITAL, WITNESS", "6, 43", '[{"name":"krum"}]'):
+        assert told in written.getvalue()
+
+
 @pytest.mark.parametrize("absurd", [2**64 - 1, 10**12])
 def test_times_that_no_calendar_has_are_shown_and_stop_no_list(absurd: int) -> None:
     """Any hospital may ask for a reading, or give a grant, until any second below 2^64."""
