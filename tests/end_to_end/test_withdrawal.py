@@ -231,7 +231,12 @@ def test_a_withdrawal_has_effect_and_is_seen(consortium: Consortium, tmp_path: P
     assert told["sources"] == ["1-0.dcm", "1-1.dcm"]
     corrected = consortium.version(NORTH)
     assert told["versions"] == [
-        {"version": f"0x{north.hex()}", "images": 2, "correction": f"0x{corrected.hex()}"}
+        {
+            "version": f"0x{north.hex()}",
+            "images": 2,
+            "correction": f"0x{corrected.hex()}",
+            "dataset": str(path.with_name(f"north-mr-after-{north.hex()[:16]}.npz")),
+        }
     ]
 
     # What was committed to cannot be linked any more; the others are proved as before.
