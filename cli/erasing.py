@@ -147,8 +147,12 @@ def _confirm(question: str, screen: Screen, *, yes: bool) -> None:
         return
     if screen.as_json:
         raise InvalidInputError("with --json nobody can be asked: say --yes")
-    if not typer.confirm(question):
-        raise InvalidInputError("nothing was erased")
+    try:
+        sure = typer.confirm(question)
+    except typer.Abort:  # nobody is there to answer
+        sure = False
+    if not sure:
+        raise InvalidInputError("nothing was erased: it was not confirmed; --yes does not ask")
 
 
 def _carry_out(

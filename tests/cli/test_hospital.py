@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from chain.errors import InvalidInputError
 from chain.types import DatasetState, Purpose
 from chain.wire import to_hex
+from cli.main import app
 from node.dataset import active_dataset, load_dataset
 from tests.cli.conftest import Party, run
 
@@ -83,6 +85,18 @@ def test_an_erased_image_is_gone_and_the_others_are_proved_as_before(
     assert json.loads(proof.read_text())["salt"] == json.loads(old_proof.read_text())["salt"]
     code, _ = hospital.run(*erase[:3], "9", "--yes")
     assert code == 2
+
+
+@pytest.mark.usefixtures("version")
+def test_an_erasure_that_nobody_confirms_erases_nothing_and_says_so(hospital: Party) -> None:
+    deployment = hospital.federation.deployment
+    contracts = ("--ledger", deployment.ledger, "--image-access", deployment.image_access)
+    words = ("hospital", "erase", "--image", "1", "--rpc", hospital.federation.rpc_url, *contracts)
+    for answer in ("", "n\n"):
+        done = CliRunner().invoke(app, [*words, *hospital.keyring.options()], input=answer)
+        assert done.exit_code == 2
+        assert "nothing was erased" in done.stderr
+    assert load_dataset(dataset(hospital)).kept.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_whoever_withdrew_everything_is_told_so_when_asked_to_train(
