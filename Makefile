@@ -25,18 +25,22 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.python-done: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "1 of 4: $$(grep -c == $<) Python packages (a minute or two)"
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@echo "2 of 4: torch (a minute)"
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 # Compiled here, in half a minute, and kept beside the source, so that no round waits for it.
 $(VENV)/.kernels-done: $(addprefix aggregator/,kernels.py lanes.py sorting.py) $(VENV)/.python-done
+	@echo "3 of 4: the aggregation kernels (half a minute)"
 	@rm -rf aggregator/__pycache__/kernels-*
 	@$(BIN)/python -c 'import aggregator.kernels'
 	@touch $@
 
 node_modules/.done: package-lock.json package.json $(VENV)/.python-done
+	@echo "4 of 4: Node packages"
 	# Not `npm ci`: it insists on lock entries for the binaries of every platform, and not every
 	# registry mirror serves those. This keeps to the lock's versions and integrity all the same.
 	npm install --no-save --ignore-scripts --loglevel=error
