@@ -88,7 +88,7 @@ def erase(
     wanted = Wanted(
         frozenset(patient or ()),
         frozenset(file or ()),
-        _numbered(ledger, keyring, identity.address, dataset, image or ()),
+        _images_by_file(ledger, keyring, identity.address, dataset, image or ()),
     )
     outputs = _outputs(keyring, data or (), ingest_key)
     try:
@@ -126,7 +126,7 @@ def _outputs(
     return tuple((ours | named).values())
 
 
-def _numbered(
+def _images_by_file(
     ledger: Ledger, keyring: Keyring, hospital: str, name: str | None, numbers: Sequence[int]
 ) -> dict[Path, frozenset[int]]:
     """Return numbers of images by the file of the active version that they are of."""
