@@ -4,12 +4,12 @@ The same as `aggregator.descent` says of the chain itself, answered from the ind
 from which round on its models descend from a version, so no history is walked through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import and_ as both
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from aggregator.descent import Flag, FlagKind, revocation
@@ -53,11 +53,10 @@ class Inheritance:
 
     def purposes(self, task: str, number: int) -> tuple[int, ...]:
         """Return what the model of a final round may be used for, as its data permit now."""
+        line = self.line(task, number)
+        permits = self._permits([part for part, _ in line])
         bits = (
-            purposes
-            for part, last in self.line(task, number)
-            for purposes, first in self._permits(part)
-            if first <= last
+            purposes for part, last in line for purposes, first in permits[part] if first <= last
         )
         return _numbers(reduce(both, bits, ALL_PURPOSES))
 
@@ -69,17 +68,24 @@ class Inheritance:
             self._bases[task] = None if base is None or number is None else (base, number)
         return self._bases[task]
 
-    def _permits(self, task: str) -> list[tuple[int, int]]:
-        """Return the sets of purposes of a task's versions, each with its first round."""
-        if task not in self._permitted:
+    def _permits(self, tasks: Sequence[str]) -> Mapping[str, Sequence[tuple[int, int]]]:
+        """Return by task the sets of purposes of its versions, each with its first round."""
+        unknown = [task for task in tasks if task not in self._permitted]
+        if unknown:
+            self._permitted |= {task: [] for task in unknown}
             rows = self._session.execute(
-                select(DatasetVersionRow.purposes, func.min(TaskVersionRow.first_round))
+                select(
+                    TaskVersionRow.task,
+                    DatasetVersionRow.purposes,
+                    func.min(TaskVersionRow.first_round),
+                )
                 .join(DatasetVersionRow, DatasetVersionRow.version == TaskVersionRow.version)
-                .where(TaskVersionRow.task == task)
-                .group_by(DatasetVersionRow.purposes)
+                .where(TaskVersionRow.task.in_(unknown))
+                .group_by(TaskVersionRow.task, DatasetVersionRow.purposes)
             )
-            self._permitted[task] = [(purposes, first) for purposes, first in rows]
-        return self._permitted[task]
+            for task, purposes, first in rows:
+                self._permitted[task].append((purposes, first))
+        return self._permitted
 
 
 def flags_of_line(session: Session, line: Sequence[tuple[str, int]]) -> tuple[Flag, ...]:
@@ -89,12 +95,13 @@ def flags_of_line(session: Session, line: Sequence[tuple[str, int]]) -> tuple[Fl
         session: Of the index.
         line: As `Inheritance.line` gives it.
     """
-    found: _Happened = {}
-    for task, last in line:
-        is_in_line = (TaskVersionRow.task == task, TaskVersionRow.first_round <= last)
-        # The oldest part of the line comes last, and counts.
-        found |= _happened(session, *is_in_line)
-    return _flags(session, found)
+    is_in_line = or_(
+        *(
+            and_(TaskVersionRow.task == task, TaskVersionRow.first_round <= last)
+            for task, last in line
+        )
+    )
+    return _flags(session, _happened(session, is_in_line))
 
 
 def flags_of_version(session: Session, version: bytes) -> tuple[Flag, ...]:
@@ -120,7 +127,7 @@ def _happened(session: Session, *which: ColumnElement[bool]) -> _Happened:
     """Find the versions of a part of a line to which something happened.
 
     Returns:
-        Each kind of it with the version's first use, and whose version it is.
+        Each kind of it with the version's first use in the line, and whose version it is.
     """
     use, mark, version = map(table_of, (TaskVersionRow, VersionMarkRow, DatasetVersionRow))
     rows = session.execute(
@@ -128,6 +135,8 @@ def _happened(session: Session, *which: ColumnElement[bool]) -> _Happened:
         .join(use, use.c.version == mark.c.version)
         .join(version, version.c.version == mark.c.version)
         .where(*which)
+        # The first use comes last, and counts.
+        .order_by(use.c.first_round.desc())
     )
     return {(row.version, row.what): row for row in rows}
 
