@@ -1,4 +1,4 @@
-"""One devnet for every attack that a witness has to see."""
+"""A devnet for the attacks of a file that a witness has to see."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from tests.attacks.devnet import Devnet, watched
 from tests.federation import found_federation
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def devnet(ipfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
     """A chain of its own, which nobody sets back while the witness watches.
 
-    It ends with these tests: a witness that polls ten times a second would slow the others.
+    It ends with the file: a witness that polls ten times a second would slow what comes after.
     """
     folder = tmp_path_factory.mktemp("watched")
     try:
