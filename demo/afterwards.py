@@ -14,6 +14,7 @@ from chain.types import Purpose, Role
 from chain.wire import to_hex
 from demo.baselines import measure
 from demo.commands import FINDINGS, run
+from demo.headings import heading
 from demo.hospitals import HONEST
 from demo.local import AUDITOR, RESEARCHER, STEWARD
 from demo.plots import plot_examples, plot_rounds
@@ -28,7 +29,7 @@ GRANT_SECONDS = 86_400
 
 def measure_baselines(stage: Stage) -> None:
     """Train on all honest data in one place, and in each honest hospital alone."""
-    stage.screen.rule("[bold]Without a federation[/]", align="left")
+    heading(stage.screen, "Without a federation")
     folder = stage.out / "baselines"
     folder.mkdir()
     datasets = {name: stage.dataset(name) for name in HONEST}
@@ -43,7 +44,7 @@ def measure_baselines(stage: Stage) -> None:
 
 def grant_and_revoke(stage: Stage) -> None:
     """Let a researcher look at a data set, ask what there is to see, and take it back."""
-    stage.screen.rule("[bold]A researcher[/]", align="left")
+    heading(stage.screen, "A researcher")
     owner = HONEST[0]
     ledger = stage.local.ledger(stage.local.cast[owner])
     grant = ledger.grant_access(
@@ -69,7 +70,7 @@ def _show_grants(stage: Stage, what: str) -> None:
 
 def audit(stage: Stage) -> None:
     """Audit everything in a process that knows only addresses and the auditor's own key."""
-    stage.screen.rule("[bold]Audit[/]", align="left")
+    heading(stage.screen, "Audit")
     answer = _run_audit(stage)
     steps = [step for step in answer["steps"] if step["ok"] is not None]
     stage.report.audit = AuditSummary(
@@ -91,7 +92,7 @@ def _run_audit(stage: Stage, *options: str) -> Any:
 
 def tamper(stage: Stage) -> None:
     """Flip a byte in a blob, change a row, propose a wrong model; audit; put all right."""
-    stage.screen.rule("[bold]Tampering[/]", align="left")
+    heading(stage.screen, "Tampering")
     number, disputes = _lie(stage)
     honest = stage.record_of(HONEST[1], 1)
     with flipped_byte(stage.local, honest) as cid, changed_row(stage.local, honest) as table:

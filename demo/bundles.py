@@ -10,6 +10,7 @@ from typing import Any
 
 from chain.types import Role
 from demo.commands import FINDINGS, SECONDS, CommandFailedError, run
+from demo.headings import heading
 from demo.local import AUDITOR, REPOSITORY
 from demo.report import BundleSummary
 from demo.stage import Stage, UnexpectedEndError
@@ -20,7 +21,7 @@ WAIT_SECONDS = 120  # for the witnesses' signatures over the ledger's head
 
 def bundle_and_verify(stage: Stage) -> None:
     """Write the last model's bundles as an auditor, and verify them as somebody else."""
-    stage.screen.rule("[bold]A bundle to take away[/]", align="left")
+    heading(stage.screen, "A bundle to take away")
     model = stage.report.rounds[-1].model_digest
     common = (model, "--wait", str(WAIT_SECONDS), "--federation", str(stage.local.file))
     auditor = ("--full", *stage.local.cast[AUDITOR].keyring.options())

@@ -5,6 +5,7 @@ from dataclasses import replace
 from chain.types import Purpose
 from chain.wire import from_hex
 from demo.commands import run_all
+from demo.headings import heading
 from demo.hospitals import HONEST, HOSPITALS, WORKERS, planted_words
 from demo.local import start_aggregator, start_process, start_staff
 from demo.stage import LEAST_UPDATES, QUORUM, ROUND_SECONDS, SEED, TRIM, Stage, UnexpectedEndError
@@ -13,7 +14,7 @@ from node.training import initial_model
 
 def register_data(stage: Stage) -> None:
     """Let every hospital de-identify, commit and register its data."""
-    stage.screen.rule("[bold]Data sets[/]", align="left")
+    heading(stage.screen, "Data sets")
     purpose = ("--purpose", str(int(Purpose.HEALTH_RESEARCH)))
     commands = {
         name: (
@@ -50,7 +51,7 @@ def _check_identities(stage: Stage) -> None:
 
 def start_parties(stage: Stage) -> None:
     """Start server, witnesses, honest hospitals and aggregator, each as a process of its own."""
-    stage.screen.rule("[bold]Processes[/]", align="left")
+    heading(stage.screen, "Processes")
     stage.local = start_staff(stage.local, lambda text: stage.say(f"[dim]{text}[/]"))
     for name in HONEST:
         joined = (*stage.local.options(name), "--task", stage.data.task)

@@ -11,6 +11,7 @@ from chain.wire import to_hex
 from demo.attempts import attempts_of_round, play, poisoned, tricks_of_round
 from demo.baselines import score
 from demo.commands import run
+from demo.headings import heading
 from demo.hospitals import HONEST, POISONER
 from demo.report import Attempt, Rejection, RoundReport
 from demo.scene import Scene
@@ -20,7 +21,7 @@ from node.training import train
 
 def play_round(stage: Stage, number: int) -> None:
     """Play the n-th round: train, poison, cheat, aggregate, witness, judge the model."""
-    stage.screen.rule(f"[bold]Round {number}[/]", align="left")
+    heading(stage.screen, f"Round {number}")
     clock = _Clock()
     opened = _wait_for_round(stage, number)
     scene = _scene(stage, opened)

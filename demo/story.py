@@ -15,6 +15,7 @@ from chain.errors import InvalidInputError
 from chain.federation import FILE_NAME
 from chain.types import Role
 from demo import afterwards, bundles, opening, rounds
+from demo.headings import heading
 from demo.hospitals import HOSPITALS, draw_scans, split_archive
 from demo.local import set_up, stop
 from demo.report import Report
@@ -82,14 +83,14 @@ def _set_the_stage(out: Path, archive: Path | None, count: int, screen: Console)
     def say(text: str) -> None:
         screen.print(f"  {text}", style="dim", highlight=False)
 
-    screen.rule("[bold]Data[/]", align="left")
+    heading(screen, "Data")
     if archive is None:
         with progress_bar(screen, "drawing scans with SIMULATED lesions") as advance:
             data = draw_scans(folder, SEED, advance)
     else:
         data = split_archive(archive, folder, SEED)
         say(data.test.notes[0])
-    screen.rule("[bold]Federation[/]", align="left")
+    heading(screen, "Federation")
     others = [(afterwards.LIAR, Role.AGGREGATOR), *((name, Role.HOSPITAL) for name in HOSPITALS)]
     local = set_up(out, others, say)
     return Stage(out, count, screen, data, local, local.reader())
