@@ -9,7 +9,6 @@ import pytest
 from chain.commitments import commit, image_digest
 from chain.errors import InclusionProofError, InvalidInputError
 from chain.merkle import image_leaf, image_leaves, merkle_root, verify_inclusion
-from chain.types import DatasetState, DatasetTerms, DatasetVersion
 from node.attestation import attest
 from node.dataset import (
     CommittedDataset,
@@ -20,38 +19,9 @@ from node.dataset import (
     register,
 )
 from node.images import ImageSet
+from tests.node.registry import HOSPITAL, Registry
 
-HOSPITAL = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 PURPOSES = frozenset({6, 42})
-
-
-class RegistryInMemory:
-    """A DatasetRegistry that keeps versions by their Merkle root."""
-
-    def __init__(self) -> None:
-        self.versions: list[DatasetVersion] = []
-
-    def register_version(self, terms: DatasetTerms) -> bytes:
-        identifier = bytes([len(self.versions) + 1]) * 32
-        self.versions.append(
-            DatasetVersion(
-                version=identifier,
-                dataset=b"\x01" * 32,
-                hospital=HOSPITAL,
-                state=DatasetState.ACTIVE,
-                merkle_root=terms.merkle_root,
-                images=terms.images,
-                modality=terms.modality,
-                purposes=terms.purposes,
-                profile=terms.profile,
-                attestation=terms.attestation,
-                previous=terms.previous,
-            )
-        )
-        return identifier
-
-    def dataset_versions(self, hospital: str | None = None) -> tuple[DatasetVersion, ...]:
-        return tuple(v for v in self.versions if hospital in {None, v.hospital})
 
 
 def image_set(n: int = 5, seed: int = 0) -> ImageSet:
@@ -143,7 +113,7 @@ def test_committing_other_images_over_kept_ones_is_refused(
 
 
 def test_registering_again_finds_the_version(committed: CommittedDataset) -> None:
-    registry = RegistryInMemory()
+    registry = Registry()
     version = register(committed, registry, HOSPITAL)
     assert register(committed, registry, HOSPITAL) == version
     assert len(registry.versions) == 1
@@ -152,11 +122,11 @@ def test_registering_again_finds_the_version(committed: CommittedDataset) -> Non
 def test_a_correction_names_the_version_that_it_supersedes(
     tmp_path: Path, committed: CommittedDataset
 ) -> None:
-    registry = RegistryInMemory()
+    registry = Registry()
     first = register(committed, registry, HOSPITAL)
     better = commit_images(tmp_path / "2.npz", "chest", image_set(4), PURPOSES, previous=first)
-    register(better, registry, HOSPITAL)
-    assert registry.versions[1].previous == first
+    second = register(better, registry, HOSPITAL)
+    assert registry.versions[second].previous == first
 
 
 def test_erasing_an_image_leaves_the_others_provable(
