@@ -22,12 +22,19 @@ from numba import carray, config, njit, types
 
 from aggregator.arrays import Doubles, Integers
 from aggregator.lanes import (
+    LANES,
     RUN,
     VECTOR_BYTES,
+    add,
     add_product,
+    add_up,
+    count_outside,
+    divide,
     fold,
     load,
+    none_counted,
     pointer,
+    prefetch,
     sort_run,
     spread,
     store,
@@ -35,7 +42,9 @@ from aggregator.lanes import (
 )
 
 BLOCK: Final = 256  # coordinates: a sum's lanes are folded after each block
-_TILE: Final = 256  # columns that are sorted at once
+_TILE: Final = 128  # columns that are sorted at once
+_AHEAD: Final = 4  # tiles
+_CACHE_LINE: Final = 64  # bytes
 _MEAN_TILE: Final = 1_024  # columns that are averaged at once
 _NEAREST_OFF: Final = 0
 
@@ -179,13 +188,14 @@ def _mix(
 
 
 @_inlined
-def _sort_columns(rows: Any, comparators: Integers) -> None:
+def _sort_columns(rows: Any, ordered: Any, comparators: Integers) -> None:
     """Sort each column: runs of 16 rows in registers, then the comparators that merge the runs."""
-    for first in range(0, rows.shape[0], RUN):
+    flat, result = rows.reshape(-1), ordered.reshape(-1)
+    for first in range(0, flat.size, RUN * _TILE):
         for column in range(0, _TILE, VECTOR_BYTES // rows.itemsize):
-            sort_run(rows, first, column)
+            sort_run(flat, result, first + column, _TILE)
     for c in range(comparators.shape[0]):
-        lower, upper = rows[comparators[c, 0]], rows[comparators[c, 1]]
+        lower, upper = ordered[comparators[c, 0]], ordered[comparators[c, 1]]
         for t in range(_TILE):
             a, b = lower[t], upper[t]
             lower[t] = min(b, a)
@@ -194,13 +204,13 @@ def _sort_columns(rows: Any, comparators: Integers) -> None:
 
 @_inlined
 def _mean_of_rows(rows: Any, low: int, high: int, values: Doubles) -> None:
-    values[:] = 0.0
-    for i in range(low, high):
-        row = rows[i]
-        for t in range(_TILE):
-            values[t] += np.float64(row[t])
-    for t in range(_TILE):
-        values[t] /= np.float64(high - low)
+    flat = rows.reshape(-1)
+    count = spread(np.float64(high - low))
+    for t in range(0, _TILE, LANES):
+        total = zeros()
+        for place in range(low * _TILE + t, high * _TILE, _TILE):
+            total = add(total, load(flat, place))
+        store(values, t, divide(total, count))
 
 
 @_inlined
@@ -233,23 +243,34 @@ def _mean_of_nearest(rows: Any, nearest: int, values: Doubles) -> None:
 
 @_inlined
 def _average_sorted(
-    rows: Any, n: int, comparators: Integers, ranks: Integers, values: Doubles
+    rows: Any, ordered: Any, n: int, comparators: Integers, ranks: Integers, values: Doubles
 ) -> None:
     """Sort each column's first ``n`` values, and average those that the ranks say."""
     low, high, nearest = ranks[0], ranks[1], ranks[2]
-    _sort_columns(rows, comparators)
+    _sort_columns(rows, ordered, comparators)
     if nearest == _NEAREST_OFF:
-        _mean_of_rows(rows, low, high, values)
+        _mean_of_rows(ordered, low, high, values)
     else:
-        _mean_of_nearest(rows[:n], nearest, values)
+        _mean_of_nearest(ordered[:n], nearest, values)
 
 
 @_inlined
-def _count_outside(column: Any, lower: Any, upper: Any) -> int:
-    outside = np.int32(0)
-    for t in range(column.size):
-        outside += np.int32((column[t] < lower[t]) | (column[t] > upper[t]))
-    return outside
+def _add_outside(rows: Any, ordered: Any, ranks: Integers, outside: Integers) -> None:
+    """Count for each row its values outside the band that two ranks of the sorted ones bound."""
+    flat, sorted_flat = rows.reshape(-1), ordered.reshape(-1)
+    low, high = ranks[3] * _TILE, ranks[4] * _TILE
+    for i in range(outside.size):
+        counts = none_counted()
+        for t in range(0, _TILE, LANES):
+            counts = count_outside(counts, flat, i * _TILE + t, sorted_flat, low + t, high + t)
+        outside[i] += add_up(counts)
+
+
+@_inlined
+def _ask_for_tile(address: int, itemsize: int) -> None:
+    """Have a tile in the cache by the time that it is read: processors do not look past a page."""
+    for place in range(address, address + _TILE * itemsize, _CACHE_LINE):
+        prefetch(place)
 
 
 @_compiled(*(types.void(_ADDRESSES, mapped, _MATRIX) for mapped in _MAPPED))
@@ -400,24 +421,24 @@ def sorted_mean(
         outside: int64 (n,), added to: in how many coordinates a vector lies outside the band.
     """
     n = addresses.size
-    band_low, band_high = ranks[3], ranks[4]
     # Whole runs; what fills the last one up stays behind all updates.
     rows = np.full((-(-n // RUN) * RUN, _TILE), np.inf, out.dtype)
-    rows[:n] = 0
+    ordered = np.empty_like(rows)
     values = np.empty(_TILE, np.float64)
     for start in range(0, out.size, _TILE):
         count = min(_TILE, out.size - start)
-        skip = start * out.itemsize
         for i in range(n):
-            vector = carray(pointer(addresses[i] + skip, out), (count,))
+            begin = addresses[i] + start * out.itemsize
+            _ask_for_tile(begin + _AHEAD * _TILE * out.itemsize, out.itemsize)
+            vector = carray(pointer(begin, out), (count,))
             row = rows[i]
             for t in range(count):
                 row[t] = vector[t] + out.dtype.type(0)  # a negative zero becomes zero
-        _average_sorted(rows, n, comparators, ranks, values)
+            for t in range(count, _TILE):
+                row[t] = 0  # alike in all rows, so outside no band
+        _average_sorted(rows, ordered, n, comparators, ranks, values)
         _write(values, out[start : start + count], seed, first + start, deviation)
-        for i in range(n):
-            vector = carray(pointer(addresses[i] + skip, out), (count,))
-            outside[i] += _count_outside(vector, rows[band_low], rows[band_high])
+        _add_outside(rows, ordered, ranks, outside)
 
 
 @_compiled(
@@ -461,26 +482,27 @@ def mixed_sorted_mean(
         outside: int64 (m,), of the mixtures.
     """
     m = mixing.shape[0]
-    band_low, band_high = ranks[3], ranks[4]
     padded = -(-m // 4) * 4
     weights = np.zeros((padded, addresses.size), np.float64)
     weights[:m] = mixing
     columns, counts = _used_columns(weights)
     vectors = np.zeros((addresses.size, _TILE), np.float64)
-    mixtures = np.zeros((padded, _TILE), np.float64)
     rows = np.full((-(-m // RUN) * RUN, _TILE), np.inf, np.float64)
+    ordered = np.empty_like(rows)
     values = np.empty(_TILE, np.float64)
     for start in range(0, out.size, _TILE):
         count = min(_TILE, out.size - start)
-        skip = start * out.itemsize
         for k in range(addresses.size):
-            vector = carray(pointer(addresses[k] + skip, out), (count,))
+            begin = addresses[k] + start * out.itemsize
+            _ask_for_tile(begin + _AHEAD * _TILE * out.itemsize, out.itemsize)
+            vector = carray(pointer(begin, out), (count,))
             wide = vectors[k]
             for t in range(count):
                 wide[t] = np.float64(vector[t])
-        _mix(vectors, weights, columns, counts, mixtures)
-        rows[:m] = mixtures[:m]
-        _average_sorted(rows, m, comparators, ranks, values)
+            for t in range(count, _TILE):
+                wide[t] = 0.0  # as in `sorted_mean`
+        _mix(vectors, weights, columns, counts, rows)
+        rows[m:padded] = np.inf
+        _average_sorted(rows, ordered, m, comparators, ranks, values)
         _write(values, out[start : start + count], seed, first + start, deviation)
-        for i in range(m):
-            outside[i] += _count_outside(mixtures[i, :count], rows[band_low], rows[band_high])
+        _add_outside(rows, ordered, ranks, outside)

@@ -7,6 +7,8 @@ lanes are a type of their own.
 
 A run of sixteen rows is sorted in registers, where each row is read and written once and not once
 for each comparator. Minima and maxima are exact.
+
+None of these functions checks a bound.
 """
 
 from typing import Any
@@ -21,6 +23,8 @@ LANES = 8
 RUN = 16  # rows
 VECTOR_BYTES = 32
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+_INDEX = ir.IntType(32)
+_COUNT_VECTOR = ir.VectorType(_INDEX, LANES)
 
 
 class _Lanes(types.Type):
@@ -37,6 +41,20 @@ class _LanesModel(models.PrimitiveModel):
 _LANES = _Lanes()
 
 
+class _Counts(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name="Counts")
+
+
+@register_model(_Counts)
+class _CountsModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: Any) -> None:
+        super().__init__(manager, fe_type, _COUNT_VECTOR)
+
+
+_COUNTS = _Counts()
+
+
 @intrinsic
 def zeros(_: Any) -> Any:
     """Return eight zeros."""
@@ -49,14 +67,11 @@ def zeros(_: Any) -> Any:
 
 @intrinsic
 def load(_: Any, row: Any, start: Any) -> Any:  # noqa: ARG001 - the type is fixed below
-    """Read ``row[start:start + 8]`` of a contiguous float64 array; no bounds are checked."""
+    """Read ``row[start:start + 8]`` of a contiguous array of floats, widened to float64."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        pointer = builder.gep(array.data, [args[1]])
-        value = builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()))
-        value.align = 8  # bytes: rows need not start at a vector's boundary
-        return value
+        values = _read(context, builder, signature.args[0], args[0], args[1], LANES)
+        return values if values.type == _VECTOR else builder.fpext(values, _VECTOR)
 
     return _LANES(row, types.intp), generate
 
@@ -72,16 +87,35 @@ def add_product(_: Any, total: Any, left: Any, right: Any) -> Any:
 
 
 @intrinsic
+def add(_: Any, left: Any, right: Any) -> Any:
+    """Return ``left + right`` lane by lane."""
+
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.fadd(args[0], args[1])
+
+    return _LANES(left, right), generate
+
+
+@intrinsic
+def divide(_: Any, left: Any, right: Any) -> Any:
+    """Return ``left / right`` lane by lane."""
+
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.fdiv(args[0], args[1])
+
+    return _LANES(left, right), generate
+
+
+@intrinsic
 def spread(_: Any, value: Any) -> Any:  # noqa: ARG001 - as above
     """Return a float64 in all eight lanes."""
 
     def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        index = ir.IntType(32)
-        vector = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), args[0], index(0))
+        vector = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), args[0], _INDEX(0))
         return builder.shuffle_vector(
             vector,
             ir.Constant(_VECTOR, ir.Undefined),
-            ir.Constant(ir.VectorType(index, LANES), [0] * LANES),
+            ir.Constant(_COUNT_VECTOR, [0] * LANES),
         )
 
     return _LANES(types.float64), generate
@@ -89,12 +123,10 @@ def spread(_: Any, value: Any) -> Any:  # noqa: ARG001 - as above
 
 @intrinsic
 def store(_: Any, row: Any, start: Any, value: Any) -> Any:  # noqa: ARG001 - as above
-    """Write the lanes to ``row[start:start + 8]`` of a contiguous float64 array, unchecked."""
+    """Write the lanes to ``row[start:start + 8]`` of a contiguous float64 array."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        place = builder.gep(array.data, [args[1]])
-        builder.store(args[2], builder.bitcast(place, _VECTOR.as_pointer())).align = 8
+        _write(context, builder, signature.args[0], args[0], args[1], args[2])
         return context.get_dummy_value()
 
     return types.void(row, types.intp, value), generate
@@ -105,8 +137,7 @@ def fold(_: Any, total: Any) -> Any:
     """Return ``((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7))`` of the lanes."""
 
     def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        index = ir.IntType(32)
-        lane = [builder.extract_element(args[0], ir.Constant(index, i)) for i in range(LANES)]
+        lane = [builder.extract_element(args[0], _INDEX(i)) for i in range(LANES)]
         pairs = [builder.fadd(lane[i], lane[i + 4]) for i in range(4)]
         even, odd = builder.fadd(pairs[0], pairs[2]), builder.fadd(pairs[1], pairs[3])
         return builder.fadd(even, odd)
@@ -125,31 +156,104 @@ def pointer(_: Any, address: Any, like: Any) -> Any:
 
 
 @intrinsic
-def sort_run(_: Any, rows: Any, first: Any, column: Any) -> Any:  # noqa: ARG001 - as above
-    """Sort some columns of the rows from ``first`` to ``first + 15``; no bounds are checked.
+def prefetch(_: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, which may lie behind the end of what is mapped."""
 
-    The columns are those from ``column`` on that one vector holds: 8 of float32, 4 of float64. No
-    value may be a NaN.
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        place = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [place, _INDEX, _INDEX, _INDEX])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [place], kind)
+        reading, second_level, data = _INDEX(0), _INDEX(2), _INDEX(1)
+        builder.call(function, [builder.inttoptr(args[0], place), reading, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(address), generate
+
+
+@intrinsic
+def sort_run(_: Any, rows: Any, result: Any, start: Any, width: Any) -> Any:  # noqa: ARG001
+    """Sort some columns of sixteen rows.
+
+    Both arrays are contiguous, of float32 or float64, and hold rows of ``width`` values one behind
+    the other. The columns are those from the first row's place ``start`` on that one vector holds:
+    8 of float32, 4 of float64. No value may be a NaN.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        width = builder.extract_value(array.shape, 1)
-        element = context.get_data_type(rows.dtype)
-        vector = ir.VectorType(element, VECTOR_BYTES * 8 // rows.dtype.bitwidth)
-        places, values = [], []
-        for row in range(RUN):
-            number = builder.add(args[1], ir.Constant(args[1].type, row))
-            place = builder.gep(array.data, [builder.add(builder.mul(number, width), args[2])])
-            places.append(builder.bitcast(place, vector.as_pointer()))
-            values.append(builder.load(places[-1]))
-            values[-1].align = rows.dtype.bitwidth // 8
+        count = VECTOR_BYTES * 8 // rows.dtype.bitwidth
+        places = [args[2]]
+        for _ in range(RUN - 1):
+            places.append(builder.add(places[-1], args[3]))
+        values = [_read(context, builder, rows, args[0], place, count) for place in places]
         for low, high in network(RUN):
             a, b = values[low], values[high]
             is_less = builder.fcmp_ordered("<", a, b)
             values[low], values[high] = builder.select(is_less, a, b), builder.select(is_less, b, a)
         for place, value in zip(places, values, strict=True):
-            builder.store(value, place).align = rows.dtype.bitwidth // 8
+            _write(context, builder, signature.args[1], args[1], place, value)
         return context.get_dummy_value()
 
-    return types.void(rows, types.intp, types.intp), generate
+    return types.void(rows, result, types.intp, types.intp), generate
+
+
+@intrinsic
+def none_counted(_: Any) -> Any:
+    """Return eight counts of zero."""
+
+    def generate(*_: Any) -> ir.Constant:
+        return ir.Constant(_COUNT_VECTOR, [0] * LANES)
+
+    return _COUNTS(), generate
+
+
+@intrinsic
+def count_outside(  # noqa: PLR0913 - three places in two arrays
+    _: Any,
+    counts: Any,
+    values: Any,
+    at: Any,  # noqa: ARG001 - as above
+    bounds: Any,
+    low: Any,  # noqa: ARG001
+    high: Any,  # noqa: ARG001
+) -> Any:
+    """Count in each lane whether ``values[at]`` is outside ``bounds[low]`` to ``bounds[high]``."""
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        value = _read(context, builder, values, args[1], args[2], LANES)
+        lower = _read(context, builder, bounds, args[3], args[4], LANES)
+        upper = _read(context, builder, bounds, args[3], args[5], LANES)
+        raised = builder.select(builder.fcmp_ordered("<", value, lower), lower, value)
+        inside = builder.select(builder.fcmp_ordered("<", upper, raised), upper, raised)
+        is_outside = builder.fcmp_ordered("!=", value, inside)
+        return builder.add(args[0], builder.zext(is_outside, _COUNT_VECTOR))
+
+    return _COUNTS(counts, values, types.intp, bounds, types.intp, types.intp), generate
+
+
+@intrinsic
+def add_up(_: Any, counts: Any) -> Any:
+    """Return the sum of eight counts."""
+
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        total = builder.extract_element(args[0], _INDEX(0))
+        for lane in range(1, LANES):
+            total = builder.add(total, builder.extract_element(args[0], _INDEX(lane)))
+        return builder.zext(total, ir.IntType(64))
+
+    return types.int64(counts), generate
+
+
+def _read(context: Any, builder: Any, kind: Any, value: Any, start: Any, count: int) -> Any:
+    """Read a vector of an array; values need not start at a vector's boundary."""
+    array = context.make_array(kind)(context, builder, value)
+    vector = ir.VectorType(context.get_data_type(kind.dtype), count)
+    place = builder.bitcast(builder.gep(array.data, [start]), vector.as_pointer())
+    read = builder.load(place)
+    read.align = kind.dtype.bitwidth // 8
+    return read
+
+
+def _write(context: Any, builder: Any, kind: Any, value: Any, start: Any, vector: Any) -> None:
+    array = context.make_array(kind)(context, builder, value)
+    place = builder.bitcast(builder.gep(array.data, [start]), vector.type.as_pointer())
+    builder.store(vector, place).align = kind.dtype.bitwidth // 8
