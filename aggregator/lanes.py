@@ -207,7 +207,7 @@ def none_counted(_: Any) -> Any:
 
 
 @intrinsic
-def count_outside(  # noqa: PLR0913 - three places in two arrays
+def count_outside(
     _: Any,
     counts: Any,
     values: Any,

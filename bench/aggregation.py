@@ -1,13 +1,15 @@
 """Aggregation against Flower and ByzFL on the same updates in one run, and against reading alone.
 
-Ours is timed from update files to the finished model file, verdicts included; a peer from arrays in
-memory to the array that it returns. All files are in the page cache. Everybody has two threads.
-Within a turn each party is called once, ours first; what counts is the best of the turns, for
-everybody. Where a peer can be called in two ways both are measured, twice at least, and the faster
-is the one to compare with.
+With a peer ours is compared on the same arrays in memory: a peer returns an array, ours verdicts
+and a model file. Beside it stands what ours takes in a round, from update files in the page cache
+to the finished model file; what a peer would need to read those files and to write a model comes on
+top of its time, is measured once and printed. Everybody has two
+threads. Within a turn each party is called once, ours first; what counts is the best of the turns,
+for everybody. Where a peer can be called in two ways both are measured, twice at least, and the
+faster is the one to compare with.
 
-A peer's ratio is its time by ours. Beside it stands what ours takes by the time of reading all
-updates once from their mapped files, the least that anything could take which looks at them.
+A peer's ratio is its time by ours. Ours is held against the time of reading all updates once from
+their mapped files as well, the least that anything could take which looks at them.
 
 ``make bench-aggregation`` runs it; rows go to ``bench/results.json``.
 """
@@ -71,10 +73,10 @@ class Rule:
     targets: Mapping[str, float] = field(default_factory=dict)
     same: bool = False
 
-    def request(self, count: int) -> Mapping[str, object]:
+    def request(self, count: int, mapped: bool = False) -> Mapping[str, object]:
         """Ask for it on so many updates; see `bench.aggregating`."""
         steps = [{"name": name, "params": params} for name, params in self.pipeline(count)]
-        return {"pipeline": steps, "count": count}
+        return {"pipeline": steps, "count": count, "mapped": mapped}
 
 
 def hostile(count: int) -> int:
@@ -147,7 +149,8 @@ class Measured:
     Args:
         rule: Which.
         count: Of how many updates.
-        ours: From files to a finished file.
+        ours: From updates in memory to a finished file.
+        files: From files to a finished file.
         reading: Of all updates once, the best at this size.
         peers: By peer and way.
         peak: Anonymous memory of ours in bytes.
@@ -156,22 +159,26 @@ class Measured:
     rule: Rule
     count: int
     ours: float
+    files: float
     reading: float
     peers: Mapping[str, float]
     peak: int
 
     def rows(self) -> Iterator[Row]:
-        """Give a row against reading and one against each way of calling a peer."""
+        """Give two rows against reading and one against each way of calling a peer."""
+        mapped = f"aggregation.{self.rule.name}.mapped"
         for peer, seconds in self.peers.items():
-            yield self._row(peer, seconds, seconds / self.ours)
-        yield self._row("reading all updates once", self.reading, self.ours / self.reading)
+            yield self._row(mapped, self.ours, peer, seconds, seconds / self.ours)
+        reading = "reading all updates once"
+        for name, ours in ((mapped, self.ours), (f"aggregation.{self.rule.name}", self.files)):
+            yield self._row(name, ours, reading, self.reading, ours / self.reading)
 
-    def _row(self, peer: str, seconds: float, ratio: float) -> Row:
+    def _row(self, name: str, ours: float, peer: str, seconds: float, ratio: float) -> Row:
         return {
-            "name": f"aggregation.{self.rule.name}",
+            "name": name,
             "n": self.count,
             "dim": PARAMETERS,
-            "ours_s": round(self.ours, 4),
+            "ours_s": round(ours, 4),
             "peer": peer,
             "peer_s": round(seconds, 4),
             "ratio": round(ratio, 2),
@@ -190,16 +197,22 @@ def main() -> None:
     rules = [rule for rule in RULES if not options.rules or rule.name in options.rules]
     console = Console(width=110)  # narrower terminals would break the tables
     measured: list[Measured] = []
+    whole = None
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         console.print(f"writing {max(options.sizes)} updates")
         write_updates(folder, max(options.sizes), PARAMETERS)
         for count in options.sizes:
             measured += _measure(folder, rules, count, options.peers)
+        if options.peers and COMPARED in options.sizes:
+            with _answering(options.peers, folder, COMPARED) as peers:
+                whole = min(peers.ask({"files": True})["seconds"] for _ in range(TURNS))
         model = (folder / "base.safetensors").read_bytes()
         writing = min(_seconds(lambda: _write(folder / "copy", model)) for _ in range(TURNS))
     if any(one.peers for one in measured):
         console.print(_peers_table(measured))
+    if whole is not None:
+        console.print(f"a peer reads {COMPARED} files and writes a model in {whole:.3f} s, on top")
     console.print(_reading_table(measured))
     console.print(f"writing the model file by itself takes {writing:.3f} s")
     if options.rules or tuple(options.sizes) != SIZES or not options.peers:
@@ -227,34 +240,42 @@ def _measure(
             peers = stack.enter_context(_answering(interpreter, folder, count))
         for rule in rules:
             with aggregating(folder) as child:  # one for each, as memory is the rule's own
-                measured.append(_measure_rule(folder, rule, count, child, read, peers))
+                party = _Parties(folder, child, read, peers)
+                measured.append(_measure_rule(rule, count, party))
     reading = min(one.reading for one in measured)
     return [replace(one, reading=reading) for one in measured]
 
 
-def _measure_rule(
-    folder: Path,
-    rule: Rule,
-    count: int,
-    child: Child,
-    read: Callable[[], object],
-    peers: Child | None,
-) -> Measured:
-    request = rule.request(count)
-    first = child.ask(request)["seconds"]  # loads what was compiled
+@dataclass(frozen=True, slots=True)
+class _Parties:
+    """Who is asked in turn, and where models go."""
+
+    folder: Path
+    ours: Child
+    read: Callable[[], object]
+    peers: Child | None
+
+
+def _measure_rule(rule: Rule, count: int, parties: _Parties) -> Measured:
+    from_files, from_memory = rule.request(count), rule.request(count, mapped=True)
+    child, peers = parties.ours, parties.peers
+    first = child.ask(from_files)["seconds"]  # loads what was compiled
+    child.ask(from_memory)
     ways = [way for way, name in peers.ask({})["ways"] if name == rule.name] if peers else []
-    ours, reading = [], []
+    ours, files, reading = [], [], []
     others: dict[str, list[float]] = defaultdict(list)
     for turn in range(TURNS if ways or first < LONG else 2):
-        ours.append(child.ask(request)["seconds"])
-        reading.append(_seconds(read))
+        ours.append(child.ask(from_memory)["seconds"])
+        files.append(child.ask(from_files)["seconds"])
+        reading.append(_seconds(parties.read))
         for way in ways if turn < TURNS_OF_THE_SLOWER_WAY else _fastest_ways(others):
-            if peers and (seconds := _ask_peer(peers, rule, way, folder, turn)):
+            if peers and (seconds := _ask_peer(peers, rule, way, parties.folder, turn)):
                 others[way].append(seconds)
     return Measured(
         rule,
         count,
         ours=min(ours),
+        files=min(files),
         reading=min(reading),
         peers={way: min(seconds) for way, seconds in others.items()},
         peak=child.peak,
@@ -336,8 +357,10 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _peers_table(measured: Iterable[Measured]) -> Table:
-    table = Table(title=f"{COMPARED} updates of {PARAMETERS:,} float32, best of the turns")
-    for heading in ("rule", "ours", "peer", "its time", "ratio", "target"):
+    table = Table(
+        title=f"{COMPARED} updates of {PARAMETERS:,} float32 in memory, best of the turns"
+    )
+    for heading in ("rule", "in a round", "ours", "peer", "its time", "ratio", "target"):
         left = heading in {"rule", "peer", "target"}
         table.add_column(heading, justify="left" if left else "right")
     for one in filter(lambda one: one.peers, measured):
@@ -348,6 +371,7 @@ def _peers_table(measured: Iterable[Measured]) -> Table:
             mark = "" if least is None else f"≥ {least:g}x: {_verdict(ratio >= least)}"
             table.add_row(
                 one.rule.name,
+                f"{one.files:.3f} s",
                 f"{one.ours:.3f} s",
                 way,
                 f"{seconds:.3f} s",
@@ -360,7 +384,8 @@ def _peers_table(measured: Iterable[Measured]) -> Table:
 
 def _reading_table(measured: Iterable[Measured]) -> Table:
     table = Table(title="Ours by the time of reading all updates once")
-    for heading in ("rule", "updates", "ours", "reading", "ratio", "target", "memory"):
+    headings = ("rule", "updates", "ours", "reading", "ratio", "target", "in a round", "memory")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in {"rule", "target"} else "right")
     for one in sorted(measured, key=lambda one: (one.rule.name, one.count)):
         ratio = one.ours / one.reading
@@ -372,6 +397,7 @@ def _reading_table(measured: Iterable[Measured]) -> Table:
             f"{one.reading:.3f} s",
             f"{ratio:.1f}x",
             mark if one.count <= READING_TARGET_SIZE else "",
+            f"{one.files:.3f} s",
             f"{one.peak / MEGABYTE:.0f} MB",
         )
     return table

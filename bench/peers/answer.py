@@ -27,7 +27,7 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 Call = Callable[[], Any]
 
@@ -50,7 +50,8 @@ class Updates:
 def main() -> None:
     """Answer ``{"rule": R, "way": W, "f": F, "save": PATH}`` with seconds, or why there are none.
 
-    ``{}`` is answered with the names of all ways and rules.
+    ``{}`` is answered with the names of all ways and rules, ``{"files": true}`` with the seconds of
+    reading all updates from their files and of writing one model.
     """
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     calls = _flower_functions() | _flower_strategies() | _byzfl()
@@ -59,6 +60,9 @@ def main() -> None:
         request = json.loads(line)
         if not request:
             print(json.dumps({"ways": [list(key) for key in calls]}), flush=True)
+            continue
+        if "files" in request:
+            print(json.dumps({"seconds": _files(Path(sys.argv[1]), updates)}), flush=True)
             continue
         prepare = calls[request["way"], request["rule"]]
         print(json.dumps(_timed(prepare(updates, request["f"]), request["save"])), flush=True)
@@ -75,6 +79,17 @@ def _timed(call: Call, save: str) -> dict[str, object]:
     if save:
         np.save(save, _flat(result))
     return {"seconds": seconds}
+
+
+def _files(folder: Path, updates: Updates) -> float:
+    """Time what an aggregation's files cost with the safetensors library."""
+    model = folder / "peers.safetensors"
+    model.unlink(missing_ok=True)
+    begin = time.perf_counter()
+    for index in range(len(updates.weights)):
+        load_file(folder / f"update-{index:03}.safetensors")
+    save_file({f"layer{k:02}": layer for k, layer in enumerate(updates.layers[0])}, model)
+    return time.perf_counter() - begin
 
 
 def _read(folder: Path, weights: list[int]) -> Updates:
