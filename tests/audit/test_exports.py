@@ -446,6 +446,8 @@ def test_memory_does_not_grow_with_an_export(kind: Format, monkeypatch: pytest.M
         tracemalloc.start()
         sizes.append(sum(map(len, export(many(count), kind))))
         tracemalloc.stop()
-    assert sizes[2] - sizes[1] > 300_000
-    # Of each round an export of updates keeps the name of its aggregation, and no more.
-    assert held[2] - held[1] < 600 * 250
+    written = sizes[2] - sizes[1]
+    assert written > 300_000
+    # Of each round an export of updates keeps the name of its aggregation, and no more. The rest
+    # is for what the interpreter happens to keep.
+    assert held[2] - held[1] < written / 5
