@@ -17,7 +17,9 @@ abstract contract Clinicians is IReadings {
 
     /// @inheritdoc IReadings
     function appoint(address clinician, uint64 until) external {
-        _participants.requireActive(msg.sender, Roles.HOSPITAL);
+        // Whoever is suspended still ends what it granted.
+        if (until >= _appointed[msg.sender][clinician])
+            _participants.requireActive(msg.sender, Roles.HOSPITAL);
         _appointed[msg.sender][clinician] = until;
         emit ClinicianAppointed(msg.sender, clinician, until);
     }
@@ -37,10 +39,19 @@ abstract contract Clinicians is IReadings {
 
     /// @dev Reverts unless the hospital is active and the sender is it, or its clinician now.
     function _checkSender(address hospital) internal view {
-        _participants.requireActive(hospital, Roles.HOSPITAL);
+        _checkHospital(hospital);
         // A validator can move the time by seconds; appointments last for days.
         // slither-disable-next-line timestamp
         if (msg.sender != hospital && _appointed[hospital][msg.sender] < block.timestamp)
             revert ReadingsNotAppointed(hospital, msg.sender);
+    }
+
+    /// @dev Reverts unless the hospital is active.
+    function _checkHospital(address hospital) internal view {
+        _participants.requireActive(hospital, Roles.HOSPITAL);
+    }
+
+    function _isActive(address hospital) internal view returns (bool) {
+        return _participants.isActive(hospital, Roles.HOSPITAL);
     }
 }

@@ -51,6 +51,7 @@ abstract contract ReadingRequests is ReadingRecords {
         bytes32 id = _idOf(request);
         Progress storage progress = _askedIn(id, RequestState.Open);
         _checkSender(hospital);
+        _checkHospital(request.hospital);
         if (hospital == request.hospital) revert ReadingsOwnRequest(hospital);
         if (request.reader != address(0) && request.reader != hospital)
             revert ReadingsNotReader(id, request.reader, hospital);
@@ -81,7 +82,8 @@ abstract contract ReadingRequests is ReadingRecords {
             revert ReadingsUnexpectedState(id, state);
         // A validator can move the time by seconds; requests last for hours.
         // slither-disable-next-line timestamp
-        if (state == RequestState.Taken && block.timestamp <= request.fulfilBy)
+        bool inTime = state == RequestState.Taken && block.timestamp <= request.fulfilBy;
+        if (inTime && _isActive(progress.taker))
             revert ReadingsTooEarly(id, request.fulfilBy, block.timestamp);
 
         (progress.state, progress.taker) = (RequestState.Cancelled, address(0));

@@ -148,7 +148,8 @@ interface IReadings {
     error ReadingsNotReader(bytes32 request, address reader, address hospital);
     error ReadingsNotTaker(bytes32 request, address taker, address hospital);
 
-    /// @notice Lets a clinician read, ask and take in the sender's name. Hospitals only.
+    /// @notice Lets a clinician read, ask and take in the sender's name. Hospitals only; one that
+    /// is suspended can still bring the end forward.
     /// @param clinician Who.
     /// @param until Unix time in seconds after which that ends; zero ends it now.
     function appoint(address clinician, uint64 until) external;
@@ -212,7 +213,7 @@ interface IReadings {
         bytes32[] calldata proof
     ) external returns (bytes32 id);
 
-    /// @notice Takes an open request.
+    /// @notice Takes an open request of an active hospital.
     /// @param request Its terms.
     /// @param hospital Who takes it: the sender, or whose clinician the sender is.
     function take(Request calldata request, address hospital) external;
@@ -222,7 +223,7 @@ interface IReadings {
     function release(Request calldata request) external;
 
     /// @notice Ends a request without a reading, as who asked: while it is open, or when who took
-    /// it let the time pass.
+    /// it let the time pass or was suspended.
     /// @param request Its terms.
     function cancel(Request calldata request) external;
 

@@ -81,6 +81,8 @@ contract ReadingDriver is ReadingFederation {
 
     function _appointFor(address hospital, uint16 time) private {
         _appoint(hospital, clinician, uint64(_time) + time);
+        bool isSooner = _time + time < _appointed[hospital];
+        _claim(!_suspended[hospital] || isSooner, "appointed by a suspended hospital");
         _appointed[hospital] = _time + time;
     }
 
@@ -167,6 +169,7 @@ contract ReadingDriver is ReadingFederation {
         _claim(asked.state == IReadings.RequestState.Open, "taken, and not open");
         _claim(_time <= terms.takeBy, "taken too late");
         _claim(hospital != owner, "taken by who asked");
+        _claim(!_suspended[owner], "taken of a suspended hospital");
         _claim(terms.reader == address(0) || terms.reader == hospital, "taken by another reader");
         (asked.state, asked.taker) = (IReadings.RequestState.Taken, hospital);
     }
@@ -189,8 +192,9 @@ contract ReadingDriver is ReadingFederation {
         vm.prank(sender);
         readings.cancel(terms);
         _claim(_mayAct(sender, owner), "cancelled by who may not");
-        bool isOverdue = asked.state == IReadings.RequestState.Taken && _time > terms.fulfilBy;
-        _claim(asked.state == IReadings.RequestState.Open || isOverdue, "cancelled too early");
+        bool isLost = _time > terms.fulfilBy || _suspended[asked.taker];
+        isLost = isLost && asked.state == IReadings.RequestState.Taken;
+        _claim(asked.state == IReadings.RequestState.Open || isLost, "cancelled too early");
         (asked.state, asked.taker) = (IReadings.RequestState.Cancelled, address(0));
     }
 

@@ -57,6 +57,19 @@ contract ReadingRecordsTest is ReadingFederation {
         _record(clinician, _reading(0), 0);
     }
 
+    function testASuspendedHospitalEndsAnAppointmentAndLengthensNone() public {
+        _appoint(owner, clinician, FULFIL_BY);
+        _suspend(owner);
+        vm.expectRevert(_suspendedParty(owner));
+        _appoint(owner, clinician, FULFIL_BY + 1);
+        _appoint(owner, clinician, FULFIL_BY - 1);
+        _assert(readings.appointedUntil(owner, clinician) == FULFIL_BY - 1, "earlier");
+        _appoint(owner, clinician, 0);
+        _assert(readings.appointedUntil(owner, clinician) == 0, "ended");
+        vm.expectRevert(_suspendedParty(owner));
+        _appoint(owner, clinician, 0);
+    }
+
     function testAHospitalReadsNothingOfAnothersWithoutARequest() public {
         vm.expectRevert(_notOwner(scans, owner, reader));
         _record(reader, _answer(), 0);

@@ -148,6 +148,14 @@ contract ReadingRequestsTest is ReadingFederation {
         _take(reader, reader);
     }
 
+    function testNobodyTakesWhatASuspendedHospitalAsked() public {
+        _askFirst();
+        _suspend(owner);
+        vm.expectRevert(_suspendedParty(owner));
+        _take(reader, reader);
+        _assertState(_id, IReadings.RequestState.Open, address(0));
+    }
+
     function testARequestToOneReaderIsTakenByNobodyElse() public {
         IReadings.Request memory request = _request(0);
         request.reader = reader;
@@ -211,6 +219,14 @@ contract ReadingRequestsTest is ReadingFederation {
         );
         _cancel(owner);
         vm.warp(FULFIL_BY + 1);
+        _cancel(owner);
+        _assertState(_id, IReadings.RequestState.Cancelled, address(0));
+    }
+
+    function testWhatASuspendedHospitalTookIsCancelledBeforeItsTime() public {
+        _askFirst();
+        _take(reader, reader);
+        _suspend(reader);
         _cancel(owner);
         _assertState(_id, IReadings.RequestState.Cancelled, address(0));
     }
