@@ -19,7 +19,7 @@ from chain.digests import content_digest
 from chain.errors import ContractRevertedError
 from chain.tensors import tensor_bytes
 from chain.types import Outcome, Phase, Reason, Verdict
-from cli.main import app
+from cli.main import command_line
 from tests.attacks.devnet import (
     EXAMPLES,
     OTHER_WITNESS,
@@ -240,7 +240,7 @@ def test_people_read_why_it_was_disputed(devnet: Devnet, liars: Liars) -> None:
     devnet.disputed(number, proposal)
     where = ["--rpc", devnet.federation.rpc_url, "--ledger", devnet.federation.deployment.ledger]
     words = ["disputes", str(number), "--ipfs", devnet.ipfs, *where]
-    done = CliRunner().invoke(app, words, env={"COLUMNS": "250"})
+    done = CliRunner().invoke(command_line(), words, env={"COLUMNS": "250"})
     assert done.exit_code == 0
     _, told = done.stdout.split(f"round {number}, proposal {proposal}, which cannot become final")
     assert f"disputed by {devnet.address(WITNESS)}" in told
@@ -248,7 +248,7 @@ def test_people_read_why_it_was_disputed(devnet: Devnet, liars: Liars) -> None:
     assert f"witness got model 0x{liar.truth.model_digest.hex()}" in " ".join(told.split())
     for name in HOSPITALS:
         assert f"{devnet.address(name)}, {EXAMPLES[name]} examples" in told
-    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    found = json.loads(CliRunner().invoke(command_line(), [*words, "--json"]).stdout)
     assert found[-1]["evidence"]["step"] == "aggregation"
     assert (
         f"proposal {proposal}: disputed: at aggregation: round {number}" in devnet.log.read_text()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from chain.keyring import Keyring
 from chain.keystore import _store
-from cli.main import app
+from cli.main import command_line
 from tests.federation import Federation
 
 
@@ -35,7 +35,7 @@ def run(federation: Federation, *words: str) -> tuple[int, Any]:
 
 def invoke(*words: str) -> tuple[int, Any]:
     """Run a command with ``--json``, and return its exit code and what it printed."""
-    done = CliRunner().invoke(app, [*words, "--json"])
+    done = CliRunner().invoke(command_line(), [*words, "--json"])
     return done.exit_code, json.loads(done.stdout)
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from aggregator.recipes import RECIPES, RULES
 from chain.digests import content_digest
-from cli.main import app
+from cli.main import command_line
 from tests.cli.conftest import invoke
 
 WIDE = {"COLUMNS": "300"}
@@ -49,7 +49,7 @@ def test_updates_become_a_model_with_a_verdict_for_each(files: list[str]) -> Non
 def test_people_read_a_table_with_the_whole_digest_and_every_remark(files: list[str]) -> None:
     safetensors.numpy.save_file({"w": np.full((2, 3), np.nan, np.float32)}, "bad[b]")
     words = ["aggregate", "--rule", "median", *files, "bad[b]", "-o", "m"]
-    done = CliRunner().invoke(app, words, env={"COLUMNS": "80"})
+    done = CliRunner().invoke(command_line(), words, env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
     assert content_digest(Path("m")).hex() in done.stdout
     assert '[{"name":"median","params":{}}]' in done.stdout
@@ -101,7 +101,9 @@ def test_an_error_is_one_line_that_says_what_to_do(
     files: list[str], words: list[str], expected: str
 ) -> None:
     before = Path("U0.safetensors").read_bytes()
-    done = CliRunner().invoke(app, ["aggregate", *files, "-o", "m", *words, "--json"], env=WIDE)
+    done = CliRunner().invoke(
+        command_line(), ["aggregate", *files, "-o", "m", *words, "--json"], env=WIDE
+    )
     assert done.exit_code == 2
     assert expected in json.loads(done.stdout)["error"]["message"]
     assert len(done.stderr.strip().splitlines()) == 1
@@ -118,7 +120,7 @@ def test_rules_are_listed_for_machines_and_people() -> None:
     assert names.keys() == {
         *("recipe", "rule", "quarantine", "screen", "transform", "noise", "optimiser")
     }
-    shown = CliRunner().invoke(app, ["rules"], env=WIDE).stdout
+    shown = CliRunner().invoke(command_line(), ["rules"], env=WIDE).stdout
     for one in told:
         assert one["name"] in shown
         assert one["description"] in shown

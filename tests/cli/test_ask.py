@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from chain.types import Outcome, Reason
 from chain.wire import to_hex
-from cli.main import app
+from cli.main import command_line
 from tests.aggregator.data_room import IMAGE, furnish
 from tests.cli.conftest import run
 from tests.federation import (
@@ -46,7 +46,7 @@ class Asked:
     def text(self, *words: str, code: int = 0) -> str:
         """What people read."""
         where = ["--database", f"sqlite:///{self.database}"]
-        done = CliRunner().invoke(app, ["ask", *words, *where], env={"COLUMNS": "240"})
+        done = CliRunner().invoke(command_line(), ["ask", *words, *where], env={"COLUMNS": "240"})
         assert done.exit_code == code, done.output
         return done.stdout if code == 0 else done.stderr
 
@@ -202,7 +202,7 @@ def test_a_limit_says_that_there_is_more(asked: Asked) -> None:
     assert len(told["entries"]) == 1
     assert told["cursor"]
     done = CliRunner().invoke(
-        app,
+        command_line(),
         ["ask", "hospital", party, "--limit", "1", "--database", f"sqlite:///{asked.database}"],
     )
     assert "raise --limit" in done.stderr

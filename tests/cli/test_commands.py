@@ -1,6 +1,8 @@
 """The command line: help that teaches, and errors in one line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from chain.errors import InvalidInputError
 from chain.federation import Federation, write_federation
 from chain.keyring import Keyring
 from cli.command import command
-from cli.main import app
+from cli.main import command_line
 from cli.screen import Screen
 
 LEDGER = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -32,7 +34,7 @@ def commands(group: Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], 
     return found
 
 
-ALL = commands(typer.main.get_command(app))  # type: ignore[arg-type]
+ALL = commands(typer.main.get_command(command_line()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
@@ -40,7 +42,7 @@ def test_every_command_shows_an_example_and_takes_json(words: tuple[str, ...]) -
     one = ALL[words]
     assert f"Example: fedwitness {' '.join(words)}" in (one.help or one.callback.__doc__ or "")
     assert any("--json" in option.opts for option in one.params)
-    assert runner.invoke(app, [*words, "--help"]).exit_code == 0
+    assert runner.invoke(command_line(), [*words, "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
@@ -51,7 +53,7 @@ def test_no_command_takes_a_secret_as_an_argument(words: tuple[str, ...]) -> Non
 
 def test_an_unreachable_chain_is_one_line_and_exit_code_2() -> None:
     where = ["--rpc", f"http://127.0.0.1:{free_port()}", "--ledger", LEDGER, "--ipfs", "/ip4/::1"]
-    done = runner.invoke(app, ["audit", *where, "--json"])
+    done = runner.invoke(command_line(), ["audit", *where, "--json"])
     assert done.exit_code == 2
     assert "error" in json.loads(done.stdout)
     assert "Traceback" not in done.output
@@ -62,13 +64,13 @@ def test_a_missing_address_says_which_option_gives_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = runner.invoke(app, ["participants", "list"])
+    done = runner.invoke(command_line(), ["participants", "list"])
     assert done.exit_code == 2
     assert "--rpc" in done.stderr
 
 
 def test_a_missing_key_says_which_option_gives_it() -> None:
-    done = runner.invoke(app, ["hospital", "keygen"])
+    done = runner.invoke(command_line(), ["hospital", "keygen"])
     assert done.exit_code == 2
     assert "--key" in done.stderr
 
@@ -79,11 +81,11 @@ def test_new_keys_print_what_a_steward_needs_and_no_secret(tmp_path: Path) -> No
     password.chmod(0o600)
     key = tmp_path / "keys" / "st-mary.json"
     arguments = ["--key", str(key), "--password-file", str(password), "--json"]
-    done = runner.invoke(app, ["hospital", "keygen", *arguments])
+    done = runner.invoke(command_line(), ["hospital", "keygen", *arguments])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout).keys() == {"address", "encryption_key"}
     assert "correct horse" not in done.output
-    again = runner.invoke(app, ["hospital", "keygen", *arguments])
+    again = runner.invoke(command_line(), ["hospital", "keygen", *arguments])
     assert again.exit_code == 2
     assert "exists already" in again.stderr
 
@@ -169,20 +171,20 @@ def test_an_operators_limits_reach_the_server(
     addresses = ["--rpc", "http://rpc", "--ledger", LEDGER, "--image-access", LEDGER]
     keys = ["--key", str(tmp_path / "relayer.json"), "--password-file", str(tmp_path / "password")]
     serve = ["aggregator", "serve", *addresses, "--ipfs", "/ip4/::1", *keys]
-    assert runner.invoke(app, serve).exit_code == 0
+    assert runner.invoke(command_line(), serve).exit_code == 0
     limits = ["--max-upload-mib", "3", "--host-name", "a.example", "--host-name", "b.example"]
-    assert runner.invoke(app, [*serve, *limits]).exit_code == 0
+    assert runner.invoke(command_line(), [*serve, *limits]).exit_code == 0
     assert seen[0].max_upload_bytes == MAX_UPLOAD_BYTES
     assert seen[0].allowed_hosts == {"127.0.0.1", "localhost"}
     assert seen[1].max_upload_bytes == 3 * MEBIBYTE
     assert seen[1].allowed_hosts == {"127.0.0.1", "localhost", "a.example", "b.example"}
-    assert runner.invoke(app, [*serve, "--max-upload-mib", "9000"]).exit_code == 2
+    assert runner.invoke(command_line(), [*serve, "--max-upload-mib", "9000"]).exit_code == 2
 
 
 def test_a_first_model_is_made_once_and_depends_on_the_seed(tmp_path: Path) -> None:
     def make(name: str, seed: int) -> int:
         words = ["aggregator", "model", "--task", "pneumonia-2d", "--seed", str(seed)]
-        return runner.invoke(app, [*words, "--out", str(tmp_path / name)]).exit_code
+        return runner.invoke(command_line(), [*words, "--out", str(tmp_path / name)]).exit_code
 
     assert [make("a", 1), make("b", 1), make("c", 2), make("a", 2)] == [0, 0, 0, 2]
     a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
@@ -190,6 +192,16 @@ def test_a_first_model_is_made_once_and_depends_on_the_seed(tmp_path: Path) -> N
 
 
 def test_down_says_where_nothing_was_started(tmp_path: Path) -> None:
-    result = runner.invoke(app, ["down", "--folder", str(tmp_path / "none")])
+    result = runner.invoke(command_line(), ["down", "--folder", str(tmp_path / "none")])
     assert result.exit_code == 2
     assert "nothing was started there" in result.stderr
+
+
+def test_a_command_loads_nothing_of_the_others() -> None:
+    code = (
+        "import sys; from cli.main import main; sys.argv = ['fedwitness', 'rules', '--json']\n"
+        "try: main()\n"
+        "except SystemExit: print(sorted({'cli.hospital', 'web3', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -11,7 +11,7 @@ from audit.evidence import MAX_EVIDENCE, VERSION, Evidence, Inputs, RecordInput,
 from audit.verify import REPLAY, Finding
 from chain.blobs import IpfsBlobStore
 from chain.cid import Cid
-from cli.main import app
+from cli.main import command_line
 from tests.cli.conftest import run
 from tests.federation import Federation, digest
 
@@ -74,7 +74,7 @@ def ask(federation: Federation, blobs: IpfsBlobStore, *words: str) -> Any:
 def read(federation: Federation, blobs: IpfsBlobStore) -> str:
     where = ["--rpc", federation.rpc_url, "--ledger", federation.deployment.ledger]
     words = ["disputes", "--ipfs", blobs.address, *where]
-    return CliRunner().invoke(app, words, env={"COLUMNS": "200"}).stdout
+    return CliRunner().invoke(command_line(), words, env={"COLUMNS": "200"}).stdout
 
 
 def test_a_dispute_is_shown_with_its_evidence(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from chain.errors import InvalidInputError
 from chain.types import DatasetState, Purpose
 from chain.wire import to_hex
-from cli.main import app
+from cli.main import command_line
 from node.dataset import active_dataset, load_dataset
 from tests.cli.conftest import Party, run
 
@@ -93,7 +93,9 @@ def test_an_erasure_that_nobody_confirms_erases_nothing_and_says_so(hospital: Pa
     contracts = ("--ledger", deployment.ledger, "--image-access", deployment.image_access)
     words = ("hospital", "erase", "--image", "1", "--rpc", hospital.federation.rpc_url, *contracts)
     for answer in ("", "n\n"):
-        done = CliRunner().invoke(app, [*words, *hospital.keyring.options()], input=answer)
+        done = CliRunner().invoke(
+            command_line(), [*words, *hospital.keyring.options()], input=answer
+        )
         assert done.exit_code == 2
         assert "nothing was erased" in done.stderr
     assert load_dataset(dataset(hospital)).kept.tolist() == [0, 1, 2, 3, 4]

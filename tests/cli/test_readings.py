@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from chain.wire import to_hex
 from cli import readings
-from cli.main import app
+from cli.main import command_line
 from node.dataset import load_dataset, prove_image
 from tests.cli.clinics import Clinic, Ingested, ingest, open_clinic
 from tests.cli.conftest import with_key_files
@@ -238,7 +238,9 @@ def test_people_are_shown_each_with_its_identifier_in_one_piece(owner: Clinic) -
         (("list", "--image", "0", "--dataset", owner.dataset), reading),
         (("requests",), told["request"]),
     ):
-        done = CliRunner().invoke(app, ["readings", *words, *where], env={"COLUMNS": "100"})
+        done = CliRunner().invoke(
+            command_line(), ["readings", *words, *where], env={"COLUMNS": "100"}
+        )
         assert done.exit_code == 0
         assert shown in done.stdout
         assert "None" not in done.stdout
@@ -248,7 +250,7 @@ def test_every_command_teaches_with_an_example() -> None:
     for one in readings.app.registered_commands:
         assert one.callback is not None
         name = one.name or one.callback.__name__
-        done = CliRunner().invoke(app, ["readings", name, "--help"])
+        done = CliRunner().invoke(command_line(), ["readings", name, "--help"])
         assert done.exit_code == 0
         assert f"fedwitness readings {name}" in " ".join(done.stdout.split())
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typer.testing import CliRunner
 
 from chain.types import Outcome, Reason
-from cli.main import app
+from cli.main import command_line
 from tests.cli.conftest import run
 from tests.federation import TASK, WITNESSES, Federation, digest
 
@@ -54,7 +54,7 @@ def test_counts_and_standing_are_told_for_every_hospital(federation: Federation)
 def test_people_read_it_as_a_table(federation: Federation) -> None:
     offender = with_an_offender(federation)
     where = ["--rpc", federation.rpc_url, "--ledger", federation.deployment.ledger]
-    told = CliRunner().invoke(app, ["reputation", *where], env={"COLUMNS": "200"}).stdout
+    told = CliRunner().invoke(command_line(), ["reputation", *where], env={"COLUMNS": "200"}).stdout
     assert "quarantine at 1 strikes in 3 records, for 2 rounds" in told
     (line,) = (line for line in told.splitlines() if offender in line)
     assert "NOT_A_NUMBER 1" in line
