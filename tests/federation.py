@@ -110,7 +110,8 @@ class Federation:
         """Let the chain's clock go on and mine a block.
 
         From the time of its next block: where many were made in a second, that is ahead of the
-        clock that `evm_increaseTime` moves.
+        clock that `evm_increaseTime` moves. What anvil says of its next block can be a second off,
+        so pass more than what is to be over.
         """
         pending = self.rpc("eth_getBlockByNumber", "pending", False)
         self.rpc("evm_setNextBlockTimestamp", int(pending["timestamp"], 16) + seconds)

@@ -47,7 +47,7 @@ def live_through_everything(federation: Federation) -> None:
     second = federation.open_round(base_model=digest("model"), base_blob=digest("model blob"))
     largest = {"epsilon": 2**64 - 1, "delta": 2**63}
     ledgers["hospital-1"].record_update(federation.record("hospital-1", second, **largest))
-    federation.pass_time(3601)
+    federation.pass_time(3660)
     ledgers["aggregator"].propose(
         second, digest("m2"), digest("b2"), [federation.verdicts()[_place(federation)]]
     )

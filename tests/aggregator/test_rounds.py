@@ -204,7 +204,7 @@ def test_too_few_records_abort_the_round_after_the_deadline(training: Training) 
     number = training.open_round()
     training.send("hospital-1", number, tensor_bytes(tensors_of(1)))
     assert training.advance(number).action is Action.WAITED_FOR_RECORDS
-    training.federation.pass_time(3601)
+    training.federation.pass_time(3660)
     step = training.advance(number)
     assert (step.action, step.told) == (
         Action.ABORTED,

@@ -241,7 +241,7 @@ def test_nobody_answers_after_the_time_and_then_the_request_can_be_ended(
     request = owner.ask(asked, proof(IMAGES[0]))
     reader.take(request)
     assert refusal(lambda: owner.cancel(request)) == "ReadingsTooEarly"
-    federation.pass_time(24 * HOUR + 1)
+    federation.pass_time(24 * HOUR + 60)
     said = answer(federation, terms)
     assert refusal(lambda: reader.fulfil(request, said)) == "ReadingsTooLate"
     owner.cancel(request)

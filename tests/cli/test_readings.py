@@ -180,7 +180,7 @@ def test_the_board_says_what_has_lapsed_and_deadlines_refuse(
     assert (code, told["error"]["kind"]) == (2, "ContractRevertedError")
     assert reader.readings("take", ids[1])[0] == 0
     assert reader.readings("release", ids[1])[0] == 0
-    federation.pass_time(3601)
+    federation.pass_time(3660)
     (one,) = owner.board("requests", "--state", "open")["requests"]
     assert (one["request"], one["lapsed"], one["taker"]) == (ids[1], True, None)
     code, told = reader.readings("take", ids[1])

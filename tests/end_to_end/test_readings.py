@@ -226,13 +226,13 @@ def test_deadlines_refuse_and_what_came_to_nothing_is_asked_anew(
     words = ("--impression", "A lesion.")
     late = str(done(owner.readings("ask", *owner.image(0), *hours))["request"])
     assert "OwnRequest" in refused(owner.readings("take", late))
-    federation.pass_time(HOUR + 1)
+    federation.pass_time(HOUR + 60)
     assert "TooLate" in refused(reader.readings("take", late))
     second = str(done(owner.readings("ask", *owner.image(0), *hours))["request"])
     assert second != late
     done(reader.readings("take", second))
     assert "TooEarly" in refused(owner.readings("cancel", second))
-    federation.pass_time(2 * HOUR + 1)
+    federation.pass_time(2 * HOUR + 60)
     told = refused(reader.readings("fulfil", second, *words))
     assert "time to be fulfilled is over" in told
     done(owner.readings("cancel", second))
