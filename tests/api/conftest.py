@@ -27,6 +27,7 @@ from chain.wire import to_json_dict
 from tests.api.fake_ledger import LEDGER, FakeLedger
 from tests.api.signing_in import session_headers
 from tests.memory_blobs import MemoryBlobStore
+from tests.waiting import eventually
 
 HOSPITAL: LocalAccount = Account.from_key(b"\x01" * 32)
 OTHER_HOSPITAL: LocalAccount = Account.from_key(b"\x02" * 32)
@@ -89,13 +90,11 @@ class Running:
         location: str,
         is_so: Callable[[dict[str, Any]], bool],
     ) -> dict[str, Any]:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            upload = self.http.get(location, headers=session).json()
-            if is_so(upload):
-                return cast("dict[str, Any]", upload)
-            time.sleep(0.02)
-        raise AssertionError(f"it never came to that: {upload}")
+        def upload() -> dict[str, Any]:
+            return cast("dict[str, Any]", self.http.get(location, headers=session).json())
+
+        eventually(lambda: is_so(upload()), upload)
+        return upload()
 
 
 def record_for(content: bytes, account: LocalAccount = HOSPITAL, **changes: Any) -> UpdateRecord:

@@ -1,7 +1,6 @@
 """A server process before a real chain and a real IPFS node."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -16,6 +15,7 @@ from chain.devnet.anvil import fund
 from chain.devnet.ports import free_port
 from chain.keystore import create_identity
 from tests.federation import ETHER, Federation
+from tests.waiting import eventually
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Server:
         process = get_context("spawn").Process(target=serve, args=(self.settings,))
         process.start()
         self.running.append(process)
-        wait_for(self._answers)
+        eventually(self._answers)
 
     def kill(self) -> None:
         process = self.running.pop()
@@ -42,13 +42,6 @@ class Server:
             return self.http.get("/healthz").status_code == 200
         except httpx.TransportError:
             return False
-
-
-def wait_for(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +17,7 @@ from chain.signing import sign_update
 from chain.wire import to_json_dict
 from tests.api.conftest import HOSPITAL, OFFSET_STREAM, record_for
 from tests.api.signing_in import session_headers
+from tests.waiting import eventually
 
 MEBIBYTE = 1024 * 1024
 SIZE = 1024 * MEBIBYTE
@@ -33,7 +33,7 @@ def server(tmp_path: Path) -> Iterator[tuple[int, int]]:
     port = free_port()
     module = "tests.api.gigabyte_server"
     with _process([sys.executable, "-m", module, str(tmp_path), str(port)]) as process:
-        _wait_for(lambda: _answers(port))
+        eventually(lambda: _answers(port))
         yield port, process.pid
 
 
@@ -51,13 +51,13 @@ def test_a_gigabyte_streams_through_in_under_200_megabytes(server: tuple[int, in
 
         with pytest.raises(ConnectionAbortedError):
             _patch(port, session, location, 0, _breaking(BREAKS_AFTER))
-        _wait_for(lambda: _offset(client, session, location) > 0)
+        eventually(lambda: _offset(client, session, location) > 0)
         time.sleep(0.5)
         offset = _offset(client, session, location)
         assert 0 < offset <= BREAKS_AFTER
 
         assert _patch(port, session, location, offset, _blocks(offset, SIZE)) == 204
-        _wait_for(lambda: client.get(location, headers=session).json()["state"] == "recorded")
+        eventually(lambda: client.get(location, headers=session).json()["state"] == "recorded")
         assert _peak_kilobytes(process) < MOST_KILOBYTES
 
 
@@ -106,13 +106,6 @@ def _answers(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _wait_for(is_so: Any) -> None:
-    end = time.monotonic() + 120
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -1,19 +1,20 @@
 """Liveness, readiness and metrics."""
 
-import time
-
 import pytest
 
 from chain.errors import BlobUnavailableError
 from tests.api.conftest import HOSPITAL, Running
+from tests.waiting import eventually
 
 
 def test_a_server_whose_parts_answer_is_ready(server: Running) -> None:
     assert server.http.get("/healthz").json() == {"status": "alive"}
-    end = time.monotonic() + 30
-    while (answer := server.http.get("/readyz")).status_code != 200:
-        assert time.monotonic() < end, answer.text
-    assert answer.json()["checks"] == {"chain": "ok", "ipfs": "ok", "index": "ok"}
+    eventually(lambda: server.http.get("/readyz").status_code == 200)
+    assert server.http.get("/readyz").json()["checks"] == {
+        "chain": "ok",
+        "ipfs": "ok",
+        "index": "ok",
+    }
 
 
 def test_a_server_without_a_chain_lives_and_is_not_ready(server: Running) -> None:

@@ -16,6 +16,7 @@ from tests.aggregator.data_room import IMAGE, IMAGES, OWNER, READER, STRANGER, D
 from tests.api.conftest import Running, running
 from tests.federation import Federation, connect, digest, unchanged
 from tests.memory_blobs import MemoryBlobStore
+from tests.waiting import eventually
 
 JSONL = "application/jsonl"
 UNKNOWN = to_hex(digest("unknown"))
@@ -56,11 +57,9 @@ class Asked:
 
     def catch_up(self) -> None:
         """Wait until the server has read the whole chain."""
-        head, end = self.federation.reader.head(), time.monotonic() + 60
+        head = self.federation.reader.head()
         newest = {"number": head.number, "hash": to_hex(head.hash)}
-        while self("/v1/rounds").json().get("as_of") != newest:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        eventually(lambda: self("/v1/rounds").json().get("as_of") == newest)
 
 
 @pytest.fixture(scope="module")

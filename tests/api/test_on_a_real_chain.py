@@ -14,9 +14,10 @@ from chain.cid import Cid, blob_cid
 from chain.types import UpdateRecord
 from chain.wire import to_hex, to_json_dict
 from tests.api.conftest import OFFSET_STREAM
-from tests.api.server_process import Server, serving, wait_for
+from tests.api.server_process import Server, serving
 from tests.api.signing_in import session_headers
 from tests.federation import HOSPITALS, PURPOSE, TASK, WITNESSES, Federation
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -61,7 +62,12 @@ def upload_state(server: Server, session: dict[str, str], location: str) -> dict
 
 
 def wait_until_recorded(server: Server, session: dict[str, str], location: str) -> None:
-    wait_for(lambda: upload_state(server, session, location)["state"] == "recorded")
+    def is_recorded() -> bool:
+        state = upload_state(server, session, location)
+        assert state["state"] != "refused", state
+        return bool(state["state"] == "recorded")
+
+    eventually(is_recorded, lambda: upload_state(server, session, location))
     assert upload_state(server, session, location)["transaction"]
 
 
@@ -120,7 +126,7 @@ def test_a_round_is_followed_from_upload_to_provenance(
     others = f"/v1/hospitals/{federation.address(HOSPITALS[1])}/history"
     assert server.http.get(others, headers=session).status_code == 403
     assert server.http.get("/v1/verdicts", headers=session).status_code == 403
-    wait_for(
+    eventually(
         lambda: server.http.get("/v1/rounds?phase=FINAL", headers=session).json()["entries"] != []
     )
     own = server.http.get(f"/v1/reputation?task={TASK}", headers=session).json()
@@ -132,7 +138,7 @@ def test_a_round_is_followed_from_upload_to_provenance(
     def ask(path: str) -> Any:
         return server.http.get(path, headers=session).json()
 
-    wait_for(lambda: ask("/v1/rounds")["as_of"]["number"] >= head)
+    eventually(lambda: ask("/v1/rounds")["as_of"]["number"] >= head)
     assert ask("/v1/rounds?phase=FINAL")["entries"][0]["number"] == number
     traced = ask(f"/v1/provenance/models/{to_hex(final[0])}")
     assert [made["round"]["number"] for made in traced["ancestors"]["entries"]] == [number]
@@ -206,4 +212,4 @@ def test_the_chain_decides_who_may_do_what_and_see_what(
     session = signed_in(server, federation, "researcher")
     (grant,) = server.http.get("/v1/grants/mine", headers=session).json()["grants"]
     assert not grant["live"]
-    wait_for(lambda: server.http.get("/readyz").status_code == 200)
+    eventually(lambda: server.http.get("/readyz").status_code == 200)

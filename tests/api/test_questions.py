@@ -31,6 +31,7 @@ from tests.federation import (
     unchanged,
 )
 from tests.memory_blobs import MemoryBlobStore
+from tests.waiting import eventually
 
 MODEL = to_hex(digest("model"))
 
@@ -94,10 +95,10 @@ def asked(
         ledger = cast("Any", federation.ledgers["steward"])
         with running(folder, ledger, MemoryBlobStore(), bundles_per_minute=1_000) as server:
             found = Asked(federation, server, {})
-            head, end = federation.reader.head().number, time.monotonic() + 60
-            while found("/v1/rounds").json().get("as_of", {}).get("number", -1) < head:
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            head = federation.reader.head().number
+            eventually(
+                lambda: found("/v1/rounds").json().get("as_of", {}).get("number", -1) >= head
+            )
             yield found
 
 
@@ -278,11 +279,9 @@ def test_a_bundle_that_is_too_large_is_not_kept(asked: Asked, tmp_path: Path) ->
     ledger = cast("Any", asked.federation.ledgers["steward"])
     small = {"max_bundle_bytes": 100, "bundles_per_minute": 10_000}
     with running(tmp_path, ledger, MemoryBlobStore(), **small) as server:
-        end = time.monotonic() + 60
-        answer = server.http.get(f"/v1/models/{MODEL}/bundle")
-        while answer.status_code in (404, 503) and time.monotonic() < end:
-            time.sleep(0.05)
-            answer = server.http.get(f"/v1/models/{MODEL}/bundle")
+        bundle = f"/v1/models/{MODEL}/bundle"
+        eventually(lambda: server.http.get(bundle).status_code not in (404, 503))
+        answer = server.http.get(bundle)
         assert (answer.status_code, answer.json()["type"]) == (507, "bundle-too-large")
         assert list((server.settings.spool / "bundles").iterdir()) == []
 

@@ -30,6 +30,7 @@ from tests.api.conftest import (
 )
 from tests.api.fake_ledger import FakeLedger
 from tests.memory_blobs import MemoryBlobStore
+from tests.waiting import eventually
 
 CONTENT = secrets.token_bytes(3_000_000)
 
@@ -336,7 +337,7 @@ def test_an_upload_waits_for_the_chain(server: Running, monkeypatch: pytest.Monk
     put: Any = server.blobs.put
     monkeypatch.setattr(server.blobs, "put", down_at_last)
     server.send(session, location, 0, CONTENT)
-    _wait(lambda: server.ledger.down)
+    eventually(lambda: server.ledger.down)
     time.sleep(0.1)
     server.ledger.down = False
     assert server.outcome(session, location)["state"] == "recorded"
@@ -497,15 +498,8 @@ def test_a_hospital_learns_the_verdict_on_its_update(server: Running) -> None:
 
 def _settled_offset(server: Running, session: dict[str, str], location: str) -> int:
     """Wait until the server noticed that the connection is gone, and return the offset."""
-    _wait(lambda: offset(server, session, location) > 0)
+    eventually(lambda: offset(server, session, location) > 0)
     return offset(server, session, location)
-
-
-def _wait(is_so: Any) -> None:
-    end = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A federation on a real chain and IPFS node, with a witness in a process of its own."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from demo.local import REPOSITORY, fedwitness
 from tests.attacks.rounds import AttackedRound, model
 from tests.cli.conftest import with_key_files
 from tests.federation import HOSPITALS, Federation
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
 WITNESS = "witness-1"  # runs as a process
 OTHER_WITNESS = "witness-2"  # does what its test wants
-PATIENCE_SECONDS = 90.0
 # The mean of all three is that of no two of them.
 VALUES = dict(zip(HOSPITALS, (1.0, 2.0, 4.0), strict=True))
 EXAMPLES = dict(zip(HOSPITALS, (10, 20, 30), strict=True))
@@ -93,11 +92,7 @@ class Devnet:
         return reader.round(number)
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not holds():
-            told = f"{what}: not in time\n{last_lines(self.log, count=20)}"
-            assert time.monotonic() < deadline, told
-            time.sleep(0.05)
+        eventually(holds, lambda: f"{what}: not in time\n{last_lines(self.log, count=20)}")
 
 
 @contextmanager

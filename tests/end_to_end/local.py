@@ -30,11 +30,11 @@ from demo.local import (
 )
 from demo.parties import Party
 from node.client import RestClient
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
-PATIENCE_SECONDS = 90.0
 VALUES = 300_000  # of float32: two blocks of IPFS
 
 
@@ -199,7 +199,7 @@ class Runner:
                 answer.append(found)
             return bool(answer)
 
-        assert wait_until(there, seconds=PATIENCE_SECONDS), f"{what}: not in time\n{self._logs()}"
+        eventually(there, lambda: f"{what}: not in time\n{self._logs()}")
         return answer[0]
 
     def _logs(self) -> str:

@@ -5,8 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +32,9 @@ from tests.api.conftest import running
 from tests.cli.conftest import Party, run, with_key_files
 from tests.federation import Federation
 from tests.memory_blobs import MemoryBlobStore
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 120.0
 COMPRESSED = {
     "1.2.840.10008.1.2.4.80": "image/jls",
     "1.2.840.10008.1.2.4.90": "image/jp2",
@@ -91,7 +90,7 @@ class Gateway:
         command += ["--rpc", self.hospital.federation.rpc_url, "--ledger", deployment.ledger]
         command += ["--image-access", deployment.image_access, *self.hospital.keyring.options()]
         self.process = subprocess.Popen(command, cwd=ROOT)
-        until(self._answers)
+        eventually(self._answers)
 
     def end(self, number: int = signal.SIGTERM) -> None:
         if self.process is not None:
@@ -128,13 +127,6 @@ class Gateway:
             return requests.get(f"{self.url}/looks/0", timeout=5).status_code == 401
         except RequestException:
             return False
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.1)
 
 
 def scans(folder: Path) -> None:
@@ -364,7 +356,7 @@ def test_a_killed_gateway_has_logged_whatever_it_gave_a_receipt_for(gateway: Gat
         with ThreadPoolExecutor(2) as pool:
             for one in range(2):
                 pool.submit(look, one)
-            until(lambda: len(receipts) >= before + 6)  # noqa: B023 - waited for here
+            eventually(lambda: len(receipts) >= before + 6)  # noqa: B023 - waited for here
             gateway.end(signal.SIGKILL)
         gateway.start()
     logged = gateway.log.read(0, len(gateway.log))

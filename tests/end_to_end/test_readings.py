@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,9 +21,9 @@ from node.dataset import load_dataset, prove_image
 from tests.cli.clinics import Clinic, Ingested, ingest, open_clinic
 from tests.cli.conftest import with_key_files
 from tests.federation import Federation
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 120.0
 HOUR = 3600
 
 
@@ -80,11 +79,8 @@ def showing(owner: Clinic) -> Iterator[str]:
     process = subprocess.Popen([*command, *owner.party.keyring.options()], cwd=ROOT)
     url = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not _answers(url):
-            assert process.poll() is None, "the gateway ended"
-            assert time.monotonic() < end, "not in time"
-            time.sleep(0.1)
+        eventually(lambda: process.poll() is not None or _answers(url))
+        assert process.poll() is None, "the gateway ended"
         yield url
     finally:
         process.terminate()

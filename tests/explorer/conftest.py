@@ -1,7 +1,6 @@
 """A running server over a federation's past, and a browser in front of it."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.api.signing_in import message, offered, signature
 from tests.explorer.readings_story import FIRST, OWNER, Clinic, hand_over, read_and_asked
 from tests.explorer.story import HOSTILE, HOUR, Story, StoryLedger, account, hostile, told
 from tests.memory_blobs import MemoryBlobStore
+from tests.waiting import eventually
 
 FLAGS = [
     "--no-sandbox",
@@ -30,10 +30,10 @@ FLAGS = [
 def explorer(folder: Path, ledger: StoryLedger, **changes: object) -> Iterator[Running]:
     """Serve a ledger, and wait until the index has read all of it."""
     with running(folder, ledger, MemoryBlobStore(), **changes) as server:
-        end = time.monotonic() + 30
-        while server.http.get("/readyz").status_code != 200:
-            assert time.monotonic() < end, server.http.get("/readyz").text
-            time.sleep(0.02)
+        eventually(
+            lambda: server.http.get("/readyz").status_code == 200,
+            lambda: server.http.get("/readyz").text,
+        )
         yield server
 
 

@@ -23,12 +23,13 @@ from chain.devnet.anvil import start_anvil, stop_anvil
 from chain.devnet.ipfs import start_ipfs, stop_ipfs
 from chain.devnet.ports import free_port
 from chain.types import Role
-from tests.api.server_process import Server, serving, wait_for
+from tests.api.server_process import Server, serving
 from tests.api.signing_in import message, offered, session_headers, signature
 from tests.cli.clinics import Clinic, ingest, open_clinic
 from tests.end_to_end.test_readings import done, showing
 from tests.explorer.pictures import DESK, PHONE, TALLEST, opened, take
 from tests.federation import Federation, found_federation
+from tests.waiting import eventually
 
 OWNER, READER, OTHER = "hospital-1", "hospital-2", "hospital-3"
 NAMES = {
@@ -91,7 +92,7 @@ class DataRoom:
     def catch_up(self) -> None:
         """Wait until the server has read the whole chain."""
         newest = self.federation.reader.head().number
-        wait_for(lambda: self.ask("/v1/rounds")["as_of"]["number"] == newest)
+        eventually(lambda: self.ask("/v1/rounds")["as_of"]["number"] == newest)
 
 
 def furnish(federation: Federation, ipfs: str, folder: Path, server: Server) -> DataRoom:

@@ -1,7 +1,6 @@
 """Each page: what it says, to whom, and that nothing on it comes from elsewhere."""
 
 import re
-import time
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -13,6 +12,7 @@ from tests.api.conftest import Running
 from tests.explorer.conftest import explorer, session_cookie
 from tests.explorer.readings_story import ERASED, FIRST, IMAGE, SECOND
 from tests.explorer.story import HOSTILE, Story, StoryLedger, account
+from tests.waiting import eventually
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 PUBLIC = ("/", "/rounds", "/findings", "/verify", "/sign-in")
@@ -370,9 +370,10 @@ def test_a_chain_that_is_not_what_it_was_is_reported(tmp_path: Path, how: str) -
             ledger.branch = "another branch"
         else:
             ledger.number -= 2
-        end = time.monotonic() + 30
-        while "The chain was not what it had been." not in (text := get(server, "/findings")):
-            assert time.monotonic() < end, text
-            time.sleep(0.05)
+        eventually(
+            lambda: "The chain was not what it had been." in get(server, "/findings"),
+            lambda: get(server, "/findings"),
+        )
+        text = get(server, "/findings")
         assert f'<span class="badge bad">{how}</span>' in text
         assert "the chain was rewound or reorganised 1 time" in get(server, "/")

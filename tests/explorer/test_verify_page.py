@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from tests.federation import (
     unchanged,
 )
 from tests.memory_blobs import MemoryBlobStore
+from tests.waiting import eventually
 
 IMAGES = 7
 SHOWN = 4  # the image whose proof is shown
@@ -93,10 +93,10 @@ def site(
 
 def wait_until_ready(server: Running) -> None:
     """Wait until the index has read the whole chain."""
-    end = time.monotonic() + 30
-    while (answer := server.http.get("/readyz")).status_code != 200:
-        assert time.monotonic() < end, answer.text
-        time.sleep(0.02)
+    eventually(
+        lambda: server.http.get("/readyz").status_code == 200,
+        lambda: server.http.get("/readyz").text,
+    )
 
 
 def register_images(federation: Federation, folder: Path) -> Path:

@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -26,6 +25,7 @@ from chain.errors import InvalidInputError
 from chain.secret_file import kept_secret
 from node.ingest import Choices, Ingested, IngestError, Limits, ingest
 from node.journal import Entry, Journal
+from tests.waiting import eventually
 
 REAL = Path(pydicom.__file__).parent / "data" / "test_files"
 NIFTI = Path(nibabel.__file__).parent / "tests" / "data"
@@ -173,6 +173,18 @@ def test_arrays_have_the_digest_that_a_commitment_is_made_of(tmp_path: Path) -> 
     assert image_digest(np.load(tmp_path / "out" / image["name"])).hex() == image["digest"]
 
 
+def kill_midway(child: subprocess.Popen[bytes], out: Path) -> None:
+    """Kill a run once it has written eight more files."""
+
+    def written() -> int:
+        return len(list(out.rglob("*.dcm")))
+
+    enough = min(written() + 8, 59)
+    eventually(lambda: child.poll() is not None or written() > enough)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+
+
 def test_a_killed_run_goes_on_and_comes_to_the_same(tmp_path: Path) -> None:
     source = slices(tmp_path / "in", 60)
     key = tmp_path / "hospital.key"
@@ -185,14 +197,7 @@ def test_a_killed_run_goes_on_and_comes_to_the_same(tmp_path: Path) -> None:
     out = tmp_path / "killed"
     for _ in range(3):
         child = subprocess.Popen([sys.executable, "-c", program, source, out, key])
-        ends = time.monotonic() + 60
-        begun = len(list(out.rglob("*.dcm"))) if out.exists() else 0
-        while child.poll() is None and time.monotonic() < ends:
-            if out.exists() and len(list(out.rglob("*.dcm"))) > min(begun + 8, 59):
-                break
-            time.sleep(0.05)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        kill_midway(child, out)
     ingest(source, out, key, kept_secret(key))
     ingest(source, tmp_path / "whole", key, kept_secret(key))
     assert contents(out) == contents(tmp_path / "whole")

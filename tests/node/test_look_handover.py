@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from node.look_handover import hand_over_anchored
 from node.look_log import LookLog, LookLogError, LookWriter, Sight
 from tests.node.fake_server import CHAIN_ID, FakeServer, unreachable
 from tests.node.gateway_room import opened
+from tests.waiting import eventually
 
 ACCESS_LOGS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 RESEARCHER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
@@ -192,19 +192,12 @@ def test_a_gateway_hands_over_what_it_anchored_and_tries_again_after_a_failure(
     changes: dict[str, Any] = {"hand_over": hand_over, "pace": Pace(batch=1), "poll_seconds": 0.05}
     with opened(*ingested, tmp_path, **changes) as room:
         # At the start, for what an earlier run may have left, and again since that failed.
-        until(lambda: len(calls) == 2)
+        eventually(lambda: len(calls) == 2)
         time.sleep(0.3)
         assert len(calls) == 2
         room.give(0)
         assert room.get(room.url(0)).status_code == 200
-        until(lambda: len(calls) == 4)
+        eventually(lambda: len(calls) == 4)
         time.sleep(0.3)
         assert len(calls) == 4
         assert len(room.ledger.batches) == 1
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
