@@ -42,10 +42,9 @@ from aggregator.lanes import (
 )
 
 BLOCK: Final = 256  # coordinates: a sum's lanes are folded after each block
-_TILE: Final = 128  # columns that are sorted at once
+_TILE: Final = 128  # columns that are averaged or sorted at once
 _AHEAD: Final = 4  # tiles
 _CACHE_LINE: Final = 64  # bytes
-_MEAN_TILE: Final = 1_024  # columns that are averaged at once
 _NEAREST_OFF: Final = 0
 
 # Of the sum of four 16-bit integers: its mean, and 1 / sqrt(4 (2^32 - 1) / 12).
@@ -106,12 +105,23 @@ _inlined = njit(error_model="numpy", inline="always")
 
 
 @_inlined
+def _ask_ahead(begin: int, size: int) -> None:
+    """Have a row's bytes in the cache by the time that they are read, a few tiles after this one.
+
+    Processors themselves do not look past a page.
+    """
+    for place in range(begin + _AHEAD * size, begin + (_AHEAD + 1) * size, _CACHE_LINE):
+        prefetch(place)
+
+
+@_inlined
 def _take_differences(
     addresses: Integers, like: Any, start: int, count: int, rows: Doubles
 ) -> None:
     skip = start * like.itemsize
     base = carray(pointer(addresses[0] + skip, like), (count,))
     for i in range(addresses.size - 1):
+        _ask_ahead(addresses[i + 1] + skip, BLOCK * like.itemsize)
         update = carray(pointer(addresses[i + 1] + skip, like), (count,))
         row = rows[i]
         for t in range(count):
@@ -266,13 +276,6 @@ def _add_outside(rows: Any, ordered: Any, ranks: Integers, outside: Integers) ->
         outside[i] += add_up(counts)
 
 
-@_inlined
-def _ask_for_tile(address: int, itemsize: int) -> None:
-    """Have a tile in the cache by the time that it is read: processors do not look past a page."""
-    for place in range(address, address + _TILE * itemsize, _CACHE_LINE):
-        prefetch(place)
-
-
 @_compiled(*(types.void(_ADDRESSES, mapped, _MATRIX) for mapped in _MAPPED))
 def add_products(addresses: Integers, like: Any, totals: Doubles) -> None:
     """Add the dot products of the updates' differences from the base model to ``totals``.
@@ -291,10 +294,11 @@ def add_products(addresses: Integers, like: Any, totals: Doubles) -> None:
     for start in range(0, length, BLOCK):
         count = min(BLOCK, length - start)
         _take_differences(addresses, like, start, count, rows)
-        for i in range(0, padded, 2):
-            left_0, left_1 = rows[i], rows[i + 1]
-            for j in range(i // 4 * 4, padded, 4):
-                right_0, right_1, right_2, right_3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
+        # Four rows stay in the first-level cache while the others pass by in pairs.
+        for j in range(0, padded, 4):
+            right_0, right_1, right_2, right_3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
+            for i in range(0, j + 4, 2):
+                left_0, left_1 = rows[i], rows[i + 1]
                 sum_00, sum_01, sum_02, sum_03 = zeros(), zeros(), zeros(), zeros()
                 sum_10, sum_11, sum_12, sum_13 = zeros(), zeros(), zeros(), zeros()
                 for t in range(0, BLOCK, 8):
@@ -325,11 +329,12 @@ def add_signs(addresses: Integers, like: Any, counts: Integers) -> None:
         counts: int64 (n, 2), added to: how many are above, how many below.
     """
     length = like.size
-    for start in range(0, length, _MEAN_TILE):
-        count = min(_MEAN_TILE, length - start)
+    for start in range(0, length, _TILE):
+        count = min(_TILE, length - start)
         skip = start * like.itemsize
         base = carray(pointer(addresses[0] + skip, like), (count,))
         for i in range(addresses.size - 1):
+            _ask_ahead(addresses[i + 1] + skip, _TILE * like.itemsize)
             update = carray(pointer(addresses[i + 1] + skip, like), (count,))
             above = np.int32(0)
             below = np.int32(0)
@@ -360,19 +365,21 @@ def weighted_mean(
         deviation: Standard deviation of the noise.
     """
     length = out.size
-    values = np.empty(_MEAN_TILE, np.float64)
+    values = np.empty(_TILE, np.float64)
     total = 0.0
     for weight in weights:
         total += weight
     used = np.flatnonzero(weights)
     read = weights[used]
     fours = used.size - used.size % 4
-    for start in range(0, length, _MEAN_TILE):
-        count = min(_MEAN_TILE, length - start)
+    for start in range(0, length, _TILE):
+        count = min(_TILE, length - start)
         values[:] = 0.0
         begins = addresses[used] + start * out.itemsize
         # Four at once: sums are loaded and stored a quarter as often, and add up in the same order.
         for i in range(0, fours, 4):
+            for k in range(i, i + 4):
+                _ask_ahead(begins[k], _TILE * out.itemsize)
             row_0 = carray(pointer(begins[i], out), (count,))
             row_1 = carray(pointer(begins[i + 1], out), (count,))
             row_2 = carray(pointer(begins[i + 2], out), (count,))
@@ -382,6 +389,7 @@ def weighted_mean(
                 both = values[t] + w_0 * np.float64(row_0[t]) + w_1 * np.float64(row_1[t])
                 values[t] = both + w_2 * np.float64(row_2[t]) + w_3 * np.float64(row_3[t])
         for i in range(fours, used.size):
+            _ask_ahead(begins[i], _TILE * out.itemsize)
             row = carray(pointer(begins[i], out), (count,))
             for t in range(count):
                 values[t] += read[i] * np.float64(row[t])
@@ -429,7 +437,7 @@ def sorted_mean(
         count = min(_TILE, out.size - start)
         for i in range(n):
             begin = addresses[i] + start * out.itemsize
-            _ask_for_tile(begin + _AHEAD * _TILE * out.itemsize, out.itemsize)
+            _ask_ahead(begin, _TILE * out.itemsize)
             vector = carray(pointer(begin, out), (count,))
             row = rows[i]
             for t in range(count):
@@ -494,7 +502,7 @@ def mixed_sorted_mean(
         count = min(_TILE, out.size - start)
         for k in range(addresses.size):
             begin = addresses[k] + start * out.itemsize
-            _ask_for_tile(begin + _AHEAD * _TILE * out.itemsize, out.itemsize)
+            _ask_ahead(begin, _TILE * out.itemsize)
             vector = carray(pointer(begin, out), (count,))
             wide = vectors[k]
             for t in range(count):
