@@ -70,8 +70,9 @@ up: setup ## Start a local network to work on; Ctrl-C stops it, the next start g
 test: setup ## Run every test: contracts first, then the browser verifier, then Python
 	npm run --silent test
 	npm run --silent explorer:test
-	# A file's tests stay together, since they share what is costly to set up.
-	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	# A file's tests stay together, since they share what is costly to set up. In the usual order
+	# files of few tests come last, and these take longest: a process would wait for another.
+	pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: fuzz-ingest
 fuzz-ingest: setup ## Take in 10,000 damaged DICOM files (MUTANTS=COUNT SEED=NUMBER)
