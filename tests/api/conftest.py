@@ -93,8 +93,18 @@ class Running:
         def upload() -> dict[str, Any]:
             return cast("dict[str, Any]", self.http.get(location, headers=session).json())
 
-        eventually(lambda: is_so(upload()), upload)
-        return upload()
+        def so() -> dict[str, Any] | None:
+            found = upload()
+            return found if is_so(found) else None
+
+        return eventually(so, upload)
+
+    def wait_until_ready(self) -> None:
+        """Wait until all parts answer and the index has read the whole chain."""
+        eventually(
+            lambda: self.http.get("/readyz").status_code == 200,
+            lambda: self.http.get("/readyz").text,
+        )
 
 
 def record_for(content: bytes, account: LocalAccount = HOSPITAL, **changes: Any) -> UpdateRecord:

@@ -4,12 +4,11 @@ import pytest
 
 from chain.errors import BlobUnavailableError
 from tests.api.conftest import HOSPITAL, Running
-from tests.waiting import eventually
 
 
 def test_a_server_whose_parts_answer_is_ready(server: Running) -> None:
     assert server.http.get("/healthz").json() == {"status": "alive"}
-    eventually(lambda: server.http.get("/readyz").status_code == 200)
+    server.wait_until_ready()
     assert server.http.get("/readyz").json()["checks"] == {
         "chain": "ok",
         "ipfs": "ok",

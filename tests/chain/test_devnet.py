@@ -20,8 +20,9 @@ from chain.devnet import ipfs as ipfs_process
 from chain.devnet import keeper, network
 from chain.devnet.anvil import fund, rpc, start_anvil, stop_anvil
 from chain.devnet.ports import free_port
-from chain.devnet.process import ProcessIdentity, end, remembered, spawn, start_time, wait_until
+from chain.devnet.process import ProcessIdentity, end, remembered, spawn, start_time
 from chain.errors import BlobUnavailableError, DevnetError
+from tests.waiting import eventually
 
 ALICE = "0x00000000000000000000000000000000000A11cE"
 BOB = "0x0000000000000000000000000000000000000B0b"
@@ -39,7 +40,7 @@ def kill(pid_file: Path) -> None:
     process = remembered(pid_file)
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
-    assert wait_until(lambda: remembered(pid_file) is None, seconds=5)
+    eventually(lambda: remembered(pid_file) is None)
 
 
 def written(folder: Path, blocks: int) -> bool:
@@ -85,7 +86,7 @@ def test_a_chain_killed_while_it_wrote_its_state_is_not_lost(folder: Path) -> No
     url = start_anvil(chain, port)
     fund(url, ALICE, 77)
     rpc(url, "anvil_mine", "0x5")
-    assert wait_until(lambda: written(chain, 5), seconds=10)
+    eventually(lambda: written(chain, 5))
     kill(chain / "anvil.pid")
     state = chain / "state.json"
     state.write_bytes(state.read_bytes()[:1000])
@@ -100,7 +101,7 @@ def test_a_killed_chain_comes_back_with_its_last_written_state(folder: Path) -> 
     chain, port = folder / "chain", free_port()
     url = start_anvil(chain, port)
     rpc(url, "anvil_mine", "0x3")
-    assert wait_until(lambda: written(chain, 3), seconds=10)
+    eventually(lambda: written(chain, 3))
     before = rpc(url, "eth_getBlockByNumber", "0x3", False)
     kill(chain / "anvil.pid")
 
@@ -117,7 +118,7 @@ def test_a_chain_that_came_back_has_a_keeper_again(folder: Path) -> None:
     url = start_anvil(chain, port)
     rpc(url, "anvil_mine", "0x4")
 
-    assert wait_until(lambda: written(chain, 4), seconds=10)
+    eventually(lambda: written(chain, 4))
     assert remembered(chain / "keeper.pid") not in (None, keeper_before)
 
 
@@ -395,7 +396,7 @@ def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     process = spawn(
         [sys.executable, "-c", stubborn], cwd=tmp_path, log=tmp_path / "log", pid_file=pid_file
     )
-    assert wait_until((tmp_path / "ready").exists, seconds=10)
+    eventually((tmp_path / "ready").exists)
 
     began = time.monotonic()
     end(process, grace_seconds=0.2)

@@ -15,13 +15,14 @@ from chain import outbox as outbox_module
 from chain import sending
 from chain.devnet.anvil import start_anvil, stop_anvil
 from chain.devnet.ports import free_port
-from chain.devnet.process import remembered, wait_until
+from chain.devnet.process import remembered
 from chain.errors import ContractRevertedError, LedgerError, RefusedRequestError
 from chain.ledger import Ledger
 from chain.outbox import Outbox, SignedTransaction
 from chain.rpc import RawReceipt
 from chain.types import Phase
 from tests.federation import HOSPITALS, TASK, Federation, connect, digest, found_federation
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 ACCOUNT = "0x" + "11" * 20
 
@@ -47,7 +48,7 @@ def resend_lost(ledger: Ledger) -> int:
         counts = {rpc.transaction_count(address, block) for block in ("latest", "pending")}
         return len(counts) == 1
 
-    assert wait_until(mined, seconds=10)
+    eventually(mined)
     return resent
 
 
@@ -88,8 +89,9 @@ def test_after_kill_9_everything_is_sent_again(tmp_path: Path) -> None:
 def state_on_disk(federation: Federation, folder: Path) -> bytes:
     """Wait until anvil has written its present state, and read it."""
     state, since = folder / "state.json", time.time()
-    assert wait_until(lambda: state.exists() and state.stat().st_mtime > since + 1.1, seconds=10), (
-        f"anvil wrote no state after block {federation.reader.head().number}"
+    eventually(
+        lambda: state.exists() and state.stat().st_mtime > since + 1.1,
+        lambda: f"anvil wrote no state after block {federation.reader.head().number}",
     )
     stop_anvil(folder)
     content = state.read_bytes()
@@ -102,7 +104,7 @@ def kill_at_once(folder: Path) -> None:
         process = remembered(folder / name)
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
-        assert wait_until(lambda name=name: remembered(folder / name) is None, seconds=5)  # type: ignore[misc]
+        eventually(lambda name=name: remembered(folder / name) is None)  # type: ignore[misc]
 
 
 def test_a_write_first_sends_again_what_was_lost(federation: Federation) -> None:
@@ -306,11 +308,11 @@ def test_a_transaction_that_the_pool_drops_is_sent_again_by_its_writer(
 ) -> None:
     with no_blocks(federation), ThreadPoolExecutor(1) as writer:
         opened = writer.submit(federation.open_round)
-        assert wait_until(lambda: waiting_transactions(federation) == 1, seconds=20)
+        eventually(lambda: waiting_transactions(federation) == 1)
         federation.rpc("anvil_dropAllTransactions")
-        assert wait_until(lambda: waiting_transactions(federation) == 1, seconds=20)
+        eventually(lambda: waiting_transactions(federation) == 1)
         federation.rpc("evm_mine")
-        assert federation.reader.round(opened.result(20)).phase is Phase.OPEN
+        assert federation.reader.round(opened.result(PATIENCE_SECONDS)).phase is Phase.OPEN
 
 
 def test_a_transaction_that_fails_when_it_is_mined_tells_why(federation: Federation) -> None:
@@ -318,10 +320,10 @@ def test_a_transaction_that_fails_when_it_is_mined_tells_why(federation: Federat
     record = federation.record(HOSPITALS[0], number)
     with no_blocks(federation), ThreadPoolExecutor(1) as writer:
         recorded = writer.submit(federation.ledgers[HOSPITALS[0]].record_update, record)
-        assert wait_until(lambda: waiting_transactions(federation) == 1, seconds=20)
+        eventually(lambda: waiting_transactions(federation) == 1)
         federation.pass_time(7200)
         with pytest.raises(ContractRevertedError, match="RoundLedgerLateRecord"):
-            recorded.result(20)
+            recorded.result(PATIENCE_SECONDS)
 
 
 def test_a_transaction_that_fails_without_a_reason_says_so_at_once(
@@ -332,10 +334,10 @@ def test_a_transaction_that_fails_without_a_reason_says_so_at_once(
     monkeypatch.setattr(ledger._rpc, "call", lambda *_, **__: b"")
     with no_blocks(federation), ThreadPoolExecutor(1) as writer:
         recorded = writer.submit(ledger.record_update, record)
-        assert wait_until(lambda: waiting_transactions(federation) == 1, seconds=20)
+        eventually(lambda: waiting_transactions(federation) == 1)
         federation.pass_time(7200)
         with pytest.raises(LedgerError, match="took the fee and failed in block"):
-            recorded.result(20)
+            recorded.result(PATIENCE_SECONDS)
 
 
 def test_a_transaction_that_is_not_mined_in_time_is_kept(federation: Federation) -> None:

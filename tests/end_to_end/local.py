@@ -12,7 +12,7 @@ import numpy as np
 
 from chain.cid import blob_cid
 from chain.devnet import network
-from chain.devnet.process import last_lines, remembered, wait_until
+from chain.devnet.process import last_lines, remembered
 from chain.digests import content_digest, sha256, update_digest
 from chain.envelope import EnvelopeContext, seal
 from chain.errors import FedWitnessError
@@ -101,7 +101,7 @@ class Runner:
         process = remembered(pid_file)
         if process is not None:
             os.killpg(process.pid, signal.SIGKILL)
-            wait_until(lambda: remembered(pid_file) is None, seconds=5)
+            eventually(lambda: remembered(pid_file) is None)
 
     def active_round(self, task: str) -> Round:
         """Wait for the task's round and return it."""
@@ -188,19 +188,14 @@ class Runner:
 
     def until(self, ask: Callable[[], T | None], what: str) -> T:
         """Ask again and again until there is an answer; a chain that is away is waited for."""
-        answer: list[T] = []
 
-        def there() -> bool:
+        def asked() -> T | None:
             try:
-                found = ask()
+                return ask()
             except FedWitnessError:
-                return False
-            if found is not None:
-                answer.append(found)
-            return bool(answer)
+                return None
 
-        eventually(there, lambda: f"{what}: not in time\n{self._logs()}")
-        return answer[0]
+        return eventually(asked, lambda: f"{what}: not in time\n{self._logs()}")
 
     def _logs(self) -> str:
         logs = sorted((self.local.folder / "processes").glob("*.log"))
@@ -234,8 +229,8 @@ def play(runner: Runner, task: str, victim: str | None, point: str | None) -> Ro
     return runner.finished(task)
 
 
-def _has_all_records(runner: Runner, round_: Round) -> bool | None:
-    return len(runner.reader.records(round_.number)) == len(HOSPITALS) or None
+def _has_all_records(runner: Runner, round_: Round) -> bool:
+    return len(runner.reader.records(round_.number)) == len(HOSPITALS)
 
 
 def _dataset(name: str) -> DatasetTerms:

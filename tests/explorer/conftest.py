@@ -15,7 +15,6 @@ from tests.api.signing_in import message, offered, signature
 from tests.explorer.readings_story import FIRST, OWNER, Clinic, hand_over, read_and_asked
 from tests.explorer.story import HOSTILE, HOUR, Story, StoryLedger, account, hostile, told
 from tests.memory_blobs import MemoryBlobStore
-from tests.waiting import eventually
 
 FLAGS = [
     "--no-sandbox",
@@ -30,10 +29,7 @@ FLAGS = [
 def explorer(folder: Path, ledger: StoryLedger, **changes: object) -> Iterator[Running]:
     """Serve a ledger, and wait until the index has read all of it."""
     with running(folder, ledger, MemoryBlobStore(), **changes) as server:
-        eventually(
-            lambda: server.http.get("/readyz").status_code == 200,
-            lambda: server.http.get("/readyz").text,
-        )
+        server.wait_until_ready()
         yield server
 
 

@@ -31,7 +31,6 @@ from tests.federation import (
     unchanged,
 )
 from tests.memory_blobs import MemoryBlobStore
-from tests.waiting import eventually
 
 IMAGES = 7
 SHOWN = 4  # the image whose proof is shown
@@ -79,7 +78,7 @@ def site(
         }
         ledger = cast("Any", federation.ledgers["steward"])
         with running(folder, ledger, training.blobs, **changes) as server:
-            wait_until_ready(server)
+            server.wait_until_ready()
             model = model_of(training, 2)
             yield Site(
                 server=server,
@@ -89,14 +88,6 @@ def site(
                 version=federation.versions["hospital-1"],
                 proof=proof,
             )
-
-
-def wait_until_ready(server: Running) -> None:
-    """Wait until the index has read the whole chain."""
-    eventually(
-        lambda: server.http.get("/readyz").status_code == 200,
-        lambda: server.http.get("/readyz").text,
-    )
 
 
 def register_images(federation: Federation, folder: Path) -> Path:
