@@ -231,12 +231,14 @@ class Spool:
 
     def refuse(self, upload: Upload, problem: Problem) -> None:
         """End an upload with a refusal and drop its bytes."""
-        self._execute(
-            "UPDATE uploads SET state = 'refused', problem = ? WHERE id = ?",
-            json.dumps(problem.to_dict()),
-            upload.id,
-        )
-        self.path(upload).unlink(missing_ok=True)
+        # Whoever begins it anew writes to a file of the same name: not before the old one is gone.
+        with self._beginning:
+            self._execute(
+                "UPDATE uploads SET state = 'refused', problem = ? WHERE id = ?",
+                json.dumps(problem.to_dict()),
+                upload.id,
+            )
+            self.path(upload).unlink(missing_ok=True)
 
     def recorded(self, upload: Upload, transaction: bytes, gas: int | None) -> None:
         """End an upload whose record is on the ledger and drop its bytes."""

@@ -1,7 +1,9 @@
 """The spool by itself: what it reports as taken is on disk, whatever happens."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from api.problems import not_found
 from api.spool import Quota, Spool, UploadState
 from chain.errors import InvalidInputError
 from tests.api.conftest import record_for
+from tests.waiting import PATIENCE_SECONDS
 
 QUOTA = Quota(uploads=8, bytes=2**40, reserve_bytes=0)
 
@@ -50,6 +53,37 @@ def test_the_last_byte_makes_an_upload_complete(tmp_path: Path) -> None:
         found = spool.find(upload.id)
         assert found is not None
         assert found.state is state
+    spool.close()
+
+
+def test_bytes_of_an_upload_that_is_begun_anew_outlive_the_drop_of_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, QUOTA)
+    terms = (record_for(b"x"), b"\x1b" * 65, 10)
+    upload = spool.begin(*terms, expires=1)
+    dropping, go_on, unlink = Event(), Event(), Path.unlink
+
+    def slow_unlink(path: Path, missing_ok: bool = False) -> None:
+        dropping.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", slow_unlink)
+
+    def begin_anew() -> None:
+        with spool.appending(spool.begin(*terms, expires=1).id) as appender:
+            appender.write(b"01234")
+
+    with ThreadPoolExecutor(2) as pool:
+        refused = pool.submit(spool.refuse, upload, not_found("upload"))
+        assert dropping.wait(PATIENCE_SECONDS)
+        begun = pool.submit(begin_anew)
+        wait([begun], timeout=0.2)
+        go_on.set()
+        refused.result(PATIENCE_SECONDS)
+        begun.result(PATIENCE_SECONDS)
+    assert spool.path(upload).read_bytes() == b"01234"
     spool.close()
 
 

@@ -57,7 +57,7 @@ def test_an_upload_ends_on_the_ledger(server: Running) -> None:
     assert upload["gas"] == 78_200
     record = record_for(CONTENT)
     assert server.ledger.recorded[1, HOSPITAL.address].record == record
-    assert list(server.settings.spool.glob("uploads/*.part")) == []
+    wait_until_dropped(server)
 
 
 def test_an_upload_in_pieces_goes_on_from_its_offset(server: Running) -> None:
@@ -146,7 +146,7 @@ def test_bytes_of_another_blob_are_refused_and_dropped(server: Running) -> None:
     server.send(session, location, 0, bytes(len(CONTENT)))
     upload = server.outcome(session, location)
     assert (upload["state"], upload["problem"]["type"]) == ("refused", "blob-digest-mismatch")
-    assert list(server.settings.spool.glob("uploads/*.part")) == []
+    wait_until_dropped(server)
     assert server.blobs.blocks == {}
     assert server.ledger.transactions == []
 
@@ -187,7 +187,7 @@ def test_what_the_ledger_would_refuse_is_refused_before_a_byte(server: Running) 
     assert problem["type"] == "refused-by-contract"
     assert problem["contract_error"] == {"name": "RoundLedgerLateRecord", "args": {"round": 1}}
     assert "next round" in problem["detail"]
-    assert list(server.settings.spool.glob("uploads/*.part")) == []
+    wait_until_dropped(server)
 
 
 def test_a_forged_signature_is_refused_by_the_contracts_error(server: Running) -> None:
@@ -430,7 +430,7 @@ def test_an_unfinished_upload_ends_with_its_round(server: Running) -> None:
     server.ledger.timestamp = 1_800_000_101
     upload = server.outcome(session, location)
     assert (upload["state"], upload["problem"]["type"]) == ("refused", "upload-expired")
-    assert list(server.settings.spool.glob("uploads/*.part")) == []
+    wait_until_dropped(server)
 
 
 def test_a_restart_loses_no_upload(
@@ -461,7 +461,7 @@ def test_bytes_behind_the_last_checkpoint_are_sent_again(
         session = server.sign_in(HOSPITAL)
         server.send(session, location, 1000, CONTENT[1000:])
         assert server.outcome(session, location)["state"] == "recorded"
-        assert list(server.settings.spool.glob("uploads/*.part")) == []
+        wait_until_dropped(server)
 
 
 def test_a_disk_that_lost_bytes_asks_for_them_again(
@@ -494,6 +494,11 @@ def test_a_hospital_learns_the_verdict_on_its_update(server: Running) -> None:
     assert after["round"]["attestations"] == 1
     others = server.http.get(f"/v1/rounds/1/updates/{STRANGER.address}", headers=session)
     assert others.status_code == 403
+
+
+def wait_until_dropped(server: Running) -> None:
+    """Wait until the bytes of all uploads are gone: a state is told a moment before."""
+    eventually(lambda: not list(server.settings.spool.glob("uploads/*.part")))
 
 
 def _settled_offset(server: Running, session: dict[str, str], location: str) -> int:
