@@ -1,9 +1,10 @@
 """Keep a whole copy of anvil's state beside the one that anvil rewrites in place.
 
 anvil truncates and rewrites its state file every second. Killed in the middle of that, or on a
-full disk, it leaves half a file, and the chain would be lost. This small program runs beside
-anvil and copies every whole state to a second file, which is replaced atomically. It ends by
-itself after anvil has ended.
+full disk, it leaves half a file, and the chain would be lost. It also mines while it writes, so
+that a file may hold what a transaction did without the transaction: a chain that starts from it
+has lost logs for ever. This small program runs beside anvil and copies every whole state to a
+second file, which is replaced atomically. It ends by itself after anvil has ended.
 
 Usage: python -m chain.devnet.keeper PID_FILE STATE_FILE COPY
 """
@@ -12,9 +13,12 @@ import hashlib
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from chain.devnet.process import remembered
+from chain.errors import DevnetError
 from chain.files import replacing
 
 INTERVAL_SECONDS = 1.0
@@ -23,12 +27,17 @@ REST_PER_WORK = 9
 
 
 def is_whole(content: bytes) -> bool:
-    """Tell whether bytes are a whole anvil state (a JSON object with its latest block)."""
+    """Tell whether bytes are a whole anvil state, all of it from one moment.
+
+    anvil collects blocks, transactions and accounts one after the other. They are from one moment
+    if each transaction's block is there, and each account's nonce is the number of transactions
+    that it has sent (Ethereum Yellow Paper, section 4.1).
+    """
     try:
         state = json.loads(content)
-    except ValueError:
+        return _is_of_one_moment(state)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False
-    return isinstance(state, dict) and "block" in state
 
 
 def keep_copy(state: Path, copy: Path, last_digest: bytes) -> bytes:
@@ -63,12 +72,18 @@ def recover(state: Path, copy: Path) -> bool:
         Whether the copy was needed and used.
 
     Raises:
+        DevnetError: If the state is broken, and the copy too or missing. Both stay.
         OSError: If the files cannot be read or written.
     """
     if state.exists() and is_whole(state.read_bytes()):
         return False
     if not copy.exists() or not is_whole(copy.read_bytes()):
-        return False
+        if not state.exists():
+            return False
+        raise DevnetError(
+            f"{state} is not a whole state of a chain, and there is no whole copy in {copy}. "
+            "To begin a new chain, move the folder of both away."
+        )
     if state.exists():
         state.replace(state.with_name(f"{state.name}.broken"))
     with replacing(state) as file:
@@ -91,6 +106,21 @@ def main(anvil_pid_file: Path, state: Path, copy: Path) -> None:
             sys.stderr.write(f"could not copy {state} to {copy}: {error}\n")
         if running:
             time.sleep(max(INTERVAL_SECONDS, REST_PER_WORK * (time.monotonic() - began)))
+
+
+def _is_of_one_moment(state: Any) -> bool:
+    sent = Counter(str(each["info"]["from"]) for each in state["transactions"])
+    last = max((int(block["header"]["number"], 16) for block in state["blocks"]), default=0)
+    return (
+        last == int(state["block"]["number"], 16)
+        and all(each["block_number"] <= last for each in state["transactions"])
+        # A contract's nonce counts the contracts that it has made.
+        and all(
+            account["nonce"] == sent[address]
+            for address, account in state["accounts"].items()
+            if account["code"] == "0x"
+        )
+    )
 
 
 if __name__ == "__main__":
