@@ -58,7 +58,7 @@ class Blend:
 
     def norms(self) -> list[float]:
         """Return how far each row is from the base model."""
-        return norms(self.products())
+        return roots(self.cohort.squares()) if self.is_plain else norms(self.products())
 
     def combined(self, weights: Doubles, base: float = 0.0) -> Doubles:
         """Return the weights of base model and updates in a combination of rows.
@@ -84,7 +84,12 @@ def multiply(left: Doubles, right: Doubles) -> Doubles:
 
 def norms(products: Doubles) -> list[float]:
     """Return the lengths of vectors whose dot products these are."""
-    return [math.sqrt(max(float(square), 0.0)) for square in products.diagonal()]
+    return roots(products.diagonal())
+
+
+def roots(squares: Iterable[float]) -> list[float]:
+    """Return the square roots of numbers, 0 of those below 0."""
+    return [math.sqrt(max(float(square), 0.0)) for square in squares]
 
 
 def squared_distances(products: Doubles) -> Doubles:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,14 @@ class Member:
     weight: int
     content: bytes
     tensors: TensorFile
+
+
+class Measure(IntEnum):
+    """What a step looks at of updates; each holds what the one before it does."""
+
+    NOTHING = 0
+    LENGTHS = 1
+    PRODUCTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,7 @@ class Cohort:
         self.coordinates = sum(vector.size for vector in self.vectors[0])
         self._places = [_addresses(rows) for rows in zip(*self.vectors, strict=True)]
         self._products: Doubles | None = None
+        self._squares: Doubles | None = None
         self._kernels = _kernels()
 
     def __len__(self) -> int:
@@ -143,6 +153,8 @@ class Cohort:
         cohort = Cohort(self.base, [self.members[i] for i in chosen], self.threads)
         if self._products is not None:
             cohort._products = self._products[np.ix_(chosen, chosen)]
+        if self._squares is not None:
+            cohort._squares = self._squares[list(chosen)]
         return cohort
 
     def products(self) -> Doubles:
@@ -161,10 +173,31 @@ class Cohort:
                 return totals
 
             totals = np.zeros((padded, padded))
-            for part in self._map(work):
-                np.add(totals, part, out=totals)
+            self._add_up(work, totals)
             self._products = _mirrored(totals, len(self))
         return self._products
+
+    def squares(self) -> Doubles:
+        """Return the squared norms of the updates' differences from the base model.
+
+        Returns:
+            float64 (n,), the diagonal of the products; where these are not known, computed without
+            them, as it takes far less.
+        """
+        if self._products is not None:
+            return self._products.diagonal()
+        if self._squares is None:
+
+            def work(stretch: _Stretch) -> Doubles:
+                totals = np.zeros(len(self))
+                rows = self._rows(stretch)
+                self._kernels.add_squares(rows.addresses, rows.base, totals)
+                return totals
+
+            totals = np.zeros(len(self))
+            self._add_up(work, totals)
+            self._squares = totals
+        return self._squares
 
     def signs(self) -> Integers:
         """Count where updates differ from the base model.
@@ -260,6 +293,12 @@ class Cohort:
         for outside in self._write(work, out):
             counts += outside
         return [int(count) for count in counts]
+
+    def _add_up(self, work: Callable[[_Stretch], Doubles], totals: Doubles) -> None:
+        # Updates too long to be measured are left out after this.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for part in self._map(work):
+                np.add(totals, part, out=totals)
 
     def _write(self, work: Callable[[Integers, int, Array], _T], out: Path) -> list[_T]:
         """Write what `work` makes of each stretch, and return what it returns."""

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from aggregator import optimizers, rules, screens, transforms
 from aggregator.blend import Blend, lower_median
-from aggregator.cohort import NO_NOISE, Cohort, Member, Noise
+from aggregator.cohort import NO_NOISE, Cohort, Measure, Member, Noise
 from aggregator.draws import Draws
 from aggregator.judgement import KEPT, MILLION, Judgement
 from aggregator.optimizers import Optimizer
@@ -216,7 +216,10 @@ class Pipeline:
     def _aggregate(self, cohort: Cohort, out: Path) -> tuple[Judgement, ...]:
         verdicts = _Judgements(len(cohort))
         passed, noise = cohort, NO_NOISE
-        if any(map(_measures, self.steps)):
+        measured = max(map(_measured, self.steps))
+        if measured is Measure.PRODUCTS:
+            cohort.products()  # now: lengths, which are a part of them, need no pass then
+        if measured is not Measure.NOTHING:
             passed = verdicts.screen(passed, screens.judge_lengths(passed))
         for step in self.steps:
             if isinstance(step, Screen):
@@ -288,11 +291,10 @@ def _step(value: object) -> Step:
     )
 
 
-def _measures(step: Step) -> bool:
-    """Tell whether a step looks at lengths, directions or distances of updates."""
+def _measured(step: Step) -> Measure:
     if isinstance(step, Screen | Transform | Rule):
         return step.measures
-    return isinstance(step, NoiseStep)
+    return Measure.LENGTHS if isinstance(step, NoiseStep) else Measure.NOTHING
 
 
 class _Judgements:

@@ -27,7 +27,7 @@ from aggregator.blend import (
     smallest,
     squared_distances,
 )
-from aggregator.cohort import Ranks
+from aggregator.cohort import Measure, Ranks
 from aggregator.judgement import KEPT, MILLION, Judgement, accepted, clipped
 from aggregator.params import require_integer
 from chain.errors import InvalidInputError, UnfitRoundError
@@ -87,14 +87,14 @@ class Rule:
         least: How many rows it needs.
         combine: Called with that many rows or more, tells what is to be written. Raises
             `UnfitRoundError` where they make no model.
-        measures: Whether it looks at lengths, directions or distances of rows.
+        measures: What it looks at of rows.
     """
 
     name: str
     params: Mapping[str, int | str]
     least: int
     combine: Callable[[Blend], Combination]
-    measures: bool = True
+    measures: Measure
 
 
 def fed_avg() -> Rule:
@@ -103,7 +103,7 @@ def fed_avg() -> Rule:
     def combine(blend: Blend) -> Average:
         return Average(blend.weights, [KEPT] * len(blend))
 
-    return Rule("fed_avg", {}, 1, combine, measures=False)
+    return Rule("fed_avg", {}, 1, combine, Measure.NOTHING)
 
 
 def mean() -> Rule:
@@ -112,7 +112,7 @@ def mean() -> Rule:
     def combine(blend: Blend) -> Average:
         return Average(np.ones(len(blend)), [KEPT] * len(blend))
 
-    return Rule("mean", {}, 1, combine, measures=False)
+    return Rule("mean", {}, 1, combine, Measure.NOTHING)
 
 
 def median() -> Rule:
@@ -127,7 +127,7 @@ def median() -> Rule:
         quarter = n // 4
         return _ranking(range(n), Ranks((n - 1) // 2, n // 2 + 1, 0, quarter, n - 1 - quarter), n)
 
-    return Rule("median", {}, 1, combine, measures=False)
+    return Rule("median", {}, 1, combine, Measure.NOTHING)
 
 
 def trimmed_mean(f: int) -> Rule:
@@ -145,7 +145,7 @@ def trimmed_mean(f: int) -> Rule:
         n = len(blend)
         return _ranking(range(n), Ranks(f, n - f, 0, f, n - 1 - f), n)
 
-    return Rule("trimmed_mean", {"f": f}, 2 * f + 1, combine, measures=False)
+    return Rule("trimmed_mean", {"f": f}, 2 * f + 1, combine, Measure.NOTHING)
 
 
 def krum(f: int) -> Rule:
@@ -161,7 +161,13 @@ def krum(f: int) -> Rule:
         InvalidInputError: If `f` is out of range.
     """
     require_integer("krum", "f", f, 0, _MOST_FAULTY)
-    return Rule("krum", {"f": f}, 2 * f + 3, lambda blend: _least_krum_scores(blend, f, 1))
+    return Rule(
+        "krum",
+        {"f": f},
+        2 * f + 3,
+        lambda blend: _least_krum_scores(blend, f, 1),
+        Measure.PRODUCTS,
+    )
 
 
 def multi_krum(f: int) -> Rule:
@@ -179,6 +185,7 @@ def multi_krum(f: int) -> Rule:
         {"f": f},
         2 * f + 3,
         lambda blend: _least_krum_scores(blend, f, len(blend) - f),
+        Measure.PRODUCTS,
     )
 
 
@@ -209,7 +216,7 @@ def bulyan(f: int) -> Rule:
         ranks = Ranks(0, size, n - 4 * f, edge, size - 1 - edge)
         return Ranking(tuple(sorted(taken)), ranks, judged)
 
-    return Rule("bulyan", {"f": f}, 4 * f + 3, combine)
+    return Rule("bulyan", {"f": f}, 4 * f + 3, combine, Measure.PRODUCTS)
 
 
 def geometric_median(iterations: int) -> Rule:
@@ -245,7 +252,7 @@ def geometric_median(iterations: int) -> Rule:
             )
         return Average(weights, judged)
 
-    return Rule("geometric_median", {"iterations": iterations}, 1, combine)
+    return Rule("geometric_median", {"iterations": iterations}, 1, combine, Measure.PRODUCTS)
 
 
 def centred_clipping(radius: int, iterations: int) -> Rule:
@@ -286,7 +293,7 @@ def centred_clipping(radius: int, iterations: int) -> Rule:
         return Average(centre, judged, base=1.0 - math.fsum(centre))
 
     params = {"radius": radius, "iterations": iterations}
-    return Rule("centred_clipping", params, 1, combine)
+    return Rule("centred_clipping", params, 1, combine, Measure.PRODUCTS)
 
 
 def fl_trust(root: str) -> Rule:
@@ -332,7 +339,7 @@ def fl_trust(root: str) -> Rule:
         ]
         return Average(weights, judged, base=1.0 - math.fsum(weights))
 
-    return Rule("fl_trust", {"root": root}, 2, combine)
+    return Rule("fl_trust", {"root": root}, 2, combine, Measure.PRODUCTS)
 
 
 def fools_gold() -> Rule:
@@ -355,7 +362,7 @@ def fools_gold() -> Rule:
         ]
         return Average(np.array(weights), judged)
 
-    return Rule("fools_gold", {}, 2, combine)
+    return Rule("fools_gold", {}, 2, combine, Measure.PRODUCTS)
 
 
 def judge_trimmed(share: float) -> Judgement:

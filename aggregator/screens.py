@@ -19,11 +19,12 @@ from aggregator.blend import (
     multiply,
     norms,
     ratio,
+    roots,
     shares,
     smallest,
 )
 from aggregator.clusters import largest_cluster, majority_cluster
-from aggregator.cohort import Cohort, dot_products
+from aggregator.cohort import Cohort, Measure, dot_products
 from aggregator.draws import Draws
 from aggregator.judgement import KEPT, MILLION, Judgement, accepted, rejected
 from aggregator.params import require_integer
@@ -46,14 +47,14 @@ class Screen:
         least: How many updates it needs so that a given number passes, as far as that is sure
             beforehand. Raises `InvalidInputError` where it may leave fewer of any number.
         judge: Called with the cohort; returns a judgement for each update.
-        measures: Whether it looks at lengths, directions or distances of updates.
+        measures: What it looks at of updates.
     """
 
     name: str
     params: Mapping[str, int]
     least: Callable[[int], int]
     judge: Callable[[Cohort], Sequence[Judgement]]
-    measures: bool = True
+    measures: Measure
 
 
 def norm_range(lower: int, upper: int) -> Screen:
@@ -72,11 +73,12 @@ def norm_range(lower: int, upper: int) -> Screen:
     require_integer("norm_range", "upper", upper, MILLION, 1000 * MILLION)
 
     def judge(cohort: Cohort) -> list[Judgement]:
-        lengths = norms(cohort.products())
+        lengths = roots(cohort.squares())
         median = lower_median(lengths)
         return [_within(ratio(norm, median), lower / MILLION, upper / MILLION) for norm in lengths]
 
-    return Screen("norm_range", {"lower": lower, "upper": upper}, lambda n: n, judge)
+    params = {"lower": lower, "upper": upper}
+    return Screen("norm_range", params, lambda n: n, judge, Measure.LENGTHS)
 
 
 def sign_clusters() -> Screen:
@@ -99,7 +101,7 @@ def sign_clusters() -> Screen:
             for i, distance in enumerate(distances)
         ]
 
-    return Screen("sign_clusters", {}, lambda n: n, judge, measures=False)
+    return Screen("sign_clusters", {}, lambda n: n, judge, Measure.NOTHING)
 
 
 def direction_cluster() -> Screen:
@@ -124,7 +126,7 @@ def direction_cluster() -> Screen:
         return judged
 
     # Of n updates n // 2 + 1 pass.
-    return Screen("direction_cluster", {}, lambda n: max(1, 2 * n - 2), judge)
+    return Screen("direction_cluster", {}, lambda n: max(1, 2 * n - 2), judge, Measure.PRODUCTS)
 
 
 def dnc(f: int, iterations: int, coordinates: int) -> Screen:
@@ -167,7 +169,7 @@ def dnc(f: int, iterations: int, coordinates: int) -> Screen:
         ]
 
     params = {"f": f, "iterations": iterations, "coordinates": coordinates}
-    return Screen("dnc", params, lambda n: n + f * iterations, judge)
+    return Screen("dnc", params, lambda n: n + f * iterations, judge, Measure.LENGTHS)
 
 
 def judge_lengths(cohort: Cohort) -> list[Judgement]:
@@ -178,8 +180,7 @@ def judge_lengths(cohort: Cohort) -> list[Judgement]:
     """
     if all(vector.dtype != np.float64 for vector in cohort.vectors[0]):
         return [KEPT] * len(cohort)
-    with np.errstate(over="ignore", invalid="ignore"):
-        lengths = norms(cohort.products())
+    lengths = roots(cohort.squares())
     return [
         KEPT if length <= _LONGEST else rejected(Reason.NORM_OUT_OF_RANGE, length, _LONGEST)
         for length in lengths
@@ -232,7 +233,8 @@ def sybils(least: int, limit: int) -> Screen:
             )
         return wanted
 
-    return Screen("sybils", {"least": least, "limit": limit}, needed, judge)
+    params = {"least": least, "limit": limit}
+    return Screen("sybils", params, needed, judge, Measure.PRODUCTS)
 
 
 def _centred(products: Doubles) -> Doubles:

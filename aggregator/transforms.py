@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aggregator.blend import Blend, lower_median, multiply, ratio, smallest, squared_distances
+from aggregator.cohort import Measure
 from aggregator.draws import Draws
 from aggregator.judgement import MILLION, Judgement, accepted, clipped
 from aggregator.params import require_integer
@@ -25,7 +26,7 @@ class Transform:
         params: Its parameters by name.
         least: How many rows it needs to make a given number.
         apply: Called with a blend; returns the new one, and a judgement for each row of the old.
-        measures: Whether it looks at lengths or distances of rows.
+        measures: What it looks at of rows.
         mixes: Whether a row that it makes holds more than one of the old.
     """
 
@@ -33,7 +34,7 @@ class Transform:
     params: Mapping[str, int]
     least: Callable[[int], int]
     apply: Callable[[Blend], tuple[Blend, Sequence[Judgement] | None]]
-    measures: bool = True
+    measures: Measure
     mixes: bool = False
 
 
@@ -67,7 +68,7 @@ def norm_clipping(bound: int) -> Transform:
         ]
         return replace(blend, mixing=mixing), judged
 
-    return Transform("norm_clipping", {"bound": bound}, lambda n: n, apply)
+    return Transform("norm_clipping", {"bound": bound}, lambda n: n, apply, Measure.LENGTHS)
 
 
 def weight_cap(bound: int) -> Transform:
@@ -94,7 +95,7 @@ def weight_cap(bound: int) -> Transform:
         ]
         return replace(blend, weights=np.minimum(blend.weights, limit)), judged
 
-    return Transform("weight_cap", {"bound": bound}, lambda n: n, apply, measures=False)
+    return Transform("weight_cap", {"bound": bound}, lambda n: n, apply, Measure.NOTHING)
 
 
 def nnm(f: int) -> Transform:
@@ -120,7 +121,9 @@ def nnm(f: int) -> Transform:
         mixing = multiply(near, blend.mixing) / float(n - f)
         return replace(blend, mixing=mixing), None
 
-    return Transform("nnm", {"f": f}, lambda n: max(n, 2 * f + 1), apply, mixes=True)
+    return Transform(
+        "nnm", {"f": f}, lambda n: max(n, 2 * f + 1), apply, Measure.PRODUCTS, mixes=True
+    )
 
 
 def bucketing(size: int) -> Transform:
@@ -160,6 +163,6 @@ def bucketing(size: int) -> Transform:
         {"size": size},
         lambda n: (n - 1) * size + 1,
         apply,
-        measures=False,
+        Measure.NOTHING,
         mixes=True,
     )
