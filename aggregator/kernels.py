@@ -297,7 +297,7 @@ def add_products(addresses: Integers, like: Any, totals: Doubles) -> None:
         # Four rows stay in the first-level cache while the others pass by in pairs.
         for j in range(0, padded, 4):
             right_0, right_1, right_2, right_3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
-            for i in range(0, j + 4, 2):
+            for i in range(0, min(j + 4, addresses.size - 1), 2):
                 left_0, left_1 = rows[i], rows[i + 1]
                 sum_00, sum_01, sum_02, sum_03 = zeros(), zeros(), zeros(), zeros()
                 sum_10, sum_11, sum_12, sum_13 = zeros(), zeros(), zeros(), zeros()

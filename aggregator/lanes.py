@@ -137,10 +137,16 @@ def fold(_: Any, total: Any) -> Any:
     """Return ``((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7))`` of the lanes."""
 
     def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        lane = [builder.extract_element(args[0], _INDEX(i)) for i in range(LANES)]
-        pairs = [builder.fadd(lane[i], lane[i + 4]) for i in range(4)]
-        even, odd = builder.fadd(pairs[0], pairs[2]), builder.fadd(pairs[1], pairs[3])
-        return builder.fadd(even, odd)
+        # As vectors of half the lanes each time: lane by lane it takes twice as many operations.
+        rest = args[0]
+        for width in (4, 2, 1):
+            half = ir.VectorType(_INDEX, width)
+            low = ir.Constant(half, list(range(width)))
+            high = ir.Constant(half, list(range(width, 2 * width)))
+            rest = builder.fadd(
+                builder.shuffle_vector(rest, rest, low), builder.shuffle_vector(rest, rest, high)
+            )
+        return builder.extract_element(rest, _INDEX(0))
 
     return types.float64(total), generate
 

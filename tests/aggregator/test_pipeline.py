@@ -93,6 +93,27 @@ def test_a_pipeline_equals_the_reference_to_the_bit(
     assert found(steps, base, sent, tmp_path) == expected(steps, base, sent, stretch=600)
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (NORMS, ("mean", {})),
+        (NORMS, SIGNS, CLIPPING, ("mean", {})),
+        (CLIPPING, ("fed_avg", {})),
+        (("fed_avg", {}), NOISE),
+        (DNC, ("mean", {})),
+    ],
+)
+def test_lengths_take_no_products_of_all_pairs_and_are_the_same_to_the_bit(
+    steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, sent = nine_updates()
+    with monkeypatch.context() as patched:
+        patched.setattr(cohort.Cohort, "products", lambda _: pytest.fail("products"))
+        lengths_alone = run(steps, base, sent, tmp_path)
+    monkeypatch.setattr(cohort.Cohort, "squares", lambda one: one.products().diagonal())
+    assert run(steps, base, sent, tmp_path) == lengths_alone
+
+
 @pytest.mark.parametrize("length", [255, 256, 257, 599, 600, 601, 856, 1200])
 def test_sums_equal_the_reference_at_the_ends_of_blocks_and_stretches(
     length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
