@@ -31,7 +31,7 @@ from chain.files import replacing
 from chain.schema import Schema, state_name
 from chain.tensors import Array, TensorFile
 
-_BLOCK = 1 << 14  # coordinates
+BLOCK = 1 << 17  # coordinates
 _RATES = range(1, 1_000_000_001)  # millionths: learning rates and tau
 _SHARES = range(MILLION)  # millionths: momenta
 
@@ -297,13 +297,13 @@ def _doubles(values: Array) -> Doubles:
 
 def _blocks(trained: Schema) -> Iterator[tuple[str, int]]:
     for spec in trained.tensors:
-        for start in range(0, math.prod(spec.shape), _BLOCK):
+        for start in range(0, math.prod(spec.shape), BLOCK):
             yield spec.name, start
 
 
 def _cut(tensors: TensorFile, name: str, start: int) -> Array:
     """Return one block of a tensor, flattened row by row, as a view."""
-    return tensors.arrays[name].reshape(-1)[start : start + _BLOCK]
+    return tensors.arrays[name].reshape(-1)[start : start + BLOCK]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.optimizers import (
+    BLOCK,
     Optimizer,
     apply,
     fed_adagrad,
@@ -29,7 +30,7 @@ from chain.tensors import Array, open_tensors, save_tensors, schema_of, tensor_b
 Tensors = dict[str, Array]
 CODES = {"<f8": "<d", "<f4": "<f", "<f2": "<e"}
 STATE_OF = {"<f8": "<f8", "<f4": "<f4", "<f2": "<f4"}
-LONG = (1 << 15) + 77  # coordinates: more than are computed at once, and no multiple of that
+LONG = 2 * BLOCK + 77  # coordinates: more than are computed at once, and no multiple of that
 VECTORS = Path(__file__).parents[1] / "vectors" / "optimizers.json"
 
 AVG_M = fed_avg_m(700_000, 900_000)
