@@ -96,8 +96,11 @@ def audit(
             progress_bars(screen) as progress,
             tempfile.TemporaryDirectory(prefix="fedwitness-audit-") as folder,
         ):
-            # An IPFS node that does not answer at all is no finding about the federation.
-            store.has(Cid.from_blob_digest(ledger.round(1).terms.base_blob))
+            if tasks:
+                # An IPFS node that does not answer at all is no finding about the federation.
+                store.has(Cid.from_blob_digest(ledger.round(1).terms.base_blob))
+            else:
+                screen.say("the ledger has no round yet: there is no model to check")
             for name in tasks:
                 workdir = Path(folder)
                 options = {"threads": threads, "workdir": workdir, "progress": progress}

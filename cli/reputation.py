@@ -33,6 +33,8 @@ def reputation(
     """
     ledger = reader(federation)
     tasks = all_tasks(ledger) if task is None else (task,)
+    if not tasks:
+        screen.say("the ledger has no round yet: nobody has a reputation")
     found = [read_reputation(ledger, name) for name in tasks]
     screen.show([to_json_dict(one) for one in found], Group(*map(_human, found)))
 

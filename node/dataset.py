@@ -51,7 +51,7 @@ class CommittedDataset:
         commitments: Of all images, also the erased ones, each 32 bytes.
         kept: int64 of shape (m,): which commitments still have their image, ascending.
         images: Of shape (m, height, width).
-        labels: int64 of shape (m,).
+        labels: int64 of shape (m,); `node.images.NO_LABEL` throughout where there are none.
         salts: uint8 of shape (m, 32).
     """
 

@@ -13,7 +13,12 @@ _LONGEST_LINE = 1 << 20  # bytes
 
 
 def taken_files(out: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield what an ingest's list says of each file that it took, in the list's order.
+    """Yield what an ingest's list says of each file that it took, as `listed_files` does."""
+    return (told for told in listed_files(out) if told["outcome"] == TAKEN)
+
+
+def listed_files(out: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield what an ingest's list says of each file, in the list's order.
 
     Raises:
         InvalidInputError: If there is no list.
@@ -23,6 +28,4 @@ def taken_files(out: Path) -> Iterator[Mapping[str, Any]]:
         raise InvalidInputError(f"{out}: expected what `hospital ingest` wrote, found no {FILES}")
     with path.open("rb") as file:
         while line := file.readline(_LONGEST_LINE):
-            told = json.loads(line)
-            if told["outcome"] == TAKEN:
-                yield told
+            yield json.loads(line)

@@ -40,6 +40,7 @@ from chain.wire import from_hex, from_json_dict, to_hex, to_json_dict
 from node.answers import OpenRound, UpdateStatus, UploadStatus
 from node.client import RestClient
 from node.dataset import CommittedDataset
+from node.images import NO_LABEL
 from node.tasks import task_named
 from node.training import Progress, code_digest, schema_of, train
 
@@ -326,6 +327,11 @@ def _check_suits(hospital: Hospital, found: Round) -> None:
             f"{terms.deadline}; take part in the task's next round"
         )
     _schema_of_base(found)
+    if (hospital.dataset.labels == NO_LABEL).any():
+        raise InvalidInputError(
+            f"the images of data set {data.name!r} have no labels, so nothing can be learned from "
+            "them: put a labels.csv beside the images, ingest them again and correct the version"
+        )
     if terms.purpose not in data.purposes:
         raise InvalidInputError(
             f"round {found.number} serves purpose DUO:{terms.purpose:07d}, which data set "

@@ -26,11 +26,17 @@ from node.archives import (
     shape_of,
 )
 from node.attestation import Attestation, attest, read_attestation
-from node.file_list import taken_files
-from node.ingest import ATTESTATION, FILES, journal_of
-from node.journal import Journal
+from node.file_list import listed_files, taken_files
+from node.ingest import ATTESTATION, FILES, TABLE_OF_LABELS, journal_of
+from node.journal import TAKEN, Journal
 from node.leaks import from_json, leaks_in, of_everybody, strangers_in
 
+NO_LABEL = -1
+_NONE = np.array([NO_LABEL], dtype=np.int64)
+_UNLABELLED = (
+    "The images have no labels: they can be shown and read, and no round learns from them. With a "
+    "labels.csv beside the images, ingest again and correct the version."
+)
 _TOLD = 5  # findings that a refusal lists
 
 # The archives of MedMNIST v2 (Yang et al. 2023, doi 10.1038/s41597-022-01721-8), by MD5 as there.
@@ -43,7 +49,7 @@ class ImageSet:
 
     Attributes:
         images: uint8, uint16 or float32 of shape (n, height, width), or with further dimensions.
-        labels: int64 of shape (n,).
+        labels: int64 of shape (n,); `NO_LABEL` throughout where the images have none.
         modality: DICOM modality, such as ``MR``; ``OT`` where the source does not say.
         sources: Where each image came from, in words that identify no patient.
         attestation: What de-identification did.
@@ -101,22 +107,24 @@ def read_npz(path: Path, part: str, modality: str = "OT") -> ImageSet:
 def read_ingested(out: Path, key: Path, on_file: Callable[[], None] = lambda: None) -> ImageSet:
     """Read what an ingest came to, once it was looked through for identity again.
 
-    Of archives with several parts only ``train`` is read.
+    Of archives with several parts only ``train`` is read. Where what was taken in held no label at
+    all, the images have none: they can be shown and read, and not learned from.
 
     Args:
-        out: The ingest's output; its images have one size and one modality, and labels.
+        out: The ingest's output; its images have one size and one modality.
         key: The key file that it was made with, beside which its journal lies.
         on_file: Called after each file, for a progress bar.
 
     Raises:
         InvalidInputError: If a file is another than the ingest wrote, somebody's identity is found
-            in one, an image has no label, or the images do not go together.
+            in one, an image has no label beside others that have, or the images do not go together.
     """
     attestation = _attested(out)
     _check_leaks(out, key, on_file)
     images: list[NDArray[Any]] = []
     labels: list[NDArray[np.int64]] = []
     sources: list[str] = []
+    labelled = any(map(_tells_labels, listed_files(out)))
     kinds: set[tuple[str, tuple[int, ...], str]] = set()
     for line in taken_files(out):
         for told in line.get("images", ()):
@@ -127,7 +135,7 @@ def read_ingested(out: Path, key: Path, on_file: Callable[[], None] = lambda: No
             kinds.add((told["modality"], own.shape[1:], own.dtype.str))
             _check_one_kind(kinds)
             images.append(own)
-            labels.append(_labels_of(out, line, told))
+            labels.append(_labels_of(out, line, told) if labelled else _NONE)
             sources += [f"{line['id']}[{number}]" for number in range(len(own))]
     if not images:
         raise InvalidInputError(
@@ -136,7 +144,12 @@ def read_ingested(out: Path, key: Path, on_file: Callable[[], None] = lambda: No
         )
     ((modality, _, _),) = kinds
     return ImageSet(
-        np.concatenate(images), np.concatenate(labels), modality, tuple(sources), attestation
+        np.concatenate(images),
+        np.concatenate(labels),
+        modality,
+        tuple(sources),
+        attestation,
+        () if labelled else (_UNLABELLED,),
     )
 
 
@@ -204,6 +217,13 @@ def _check_leaks(out: Path, key: Path, on_file: Callable[[], None]) -> None:
             f"{out}: the leak scan found identity in {len(found)} places, so nothing is "
             f"registered: {', '.join(found[:_TOLD])}"
         )
+
+
+def _tells_labels(line: Mapping[str, Any]) -> bool:
+    if line["outcome"] == TAKEN:
+        archived = any(told["part"] for told in line.get("images", ()))
+        return archived or line["label"] is not None
+    return bool(line["reason"] == TABLE_OF_LABELS)
 
 
 def _labels_of(out: Path, line: Mapping[str, Any], told: Mapping[str, Any]) -> NDArray[np.int64]:

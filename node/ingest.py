@@ -47,6 +47,7 @@ from node.labels import LABELS, read_labels
 from node.profile import CLEAN_FACES, CLEAN_PIXELS
 from node.pseudonyms import Pseudonyms
 
+TABLE_OF_LABELS = "the table of labels"
 ATTESTATION, FILES, REPORT = "attestation.json", "files.jsonl", "report.json"
 _MARK = ".ingest"  # names the run, and so the journal beside the key
 _FOLDERS = ("files", "arrays")
@@ -80,7 +81,7 @@ MEANINGS = {
     "skipped: no decoder": "its pixels are compressed in a way that nothing here decodes",
     "skipped: no regular file": "a pipe, socket or device",
     "skipped: not readable": "whoever runs this may not read it",
-    "skipped: the table of labels": "it was read as such",
+    f"skipped: {TABLE_OF_LABELS}": "it was read as such",
     "skipped: too large": "it, or what it unpacks to, is larger than what is opened",
     "skipped: too slow": "it took longer than --seconds",
     "skipped: unknown format": "no DICOM, NIfTI, PNG, JPEG or archive in MedMNIST's form",
@@ -481,7 +482,7 @@ def _passed_over(path: Path, size: int) -> str:
     except OSError:
         return "not readable"
     if path.name == LABELS:
-        return "the table of labels"
+        return TABLE_OF_LABELS
     if path.name.startswith("."):
         return "hidden"
     if path.name == "DICOMDIR":

@@ -51,6 +51,10 @@ def test_counts_and_standing_are_told_for_every_hospital(federation: Federation)
     assert run(federation, "reputation", "--task", TASK) == (code, [found])
 
 
+def test_a_federation_without_rounds_has_nobody_to_tell_of(federation: Federation) -> None:
+    assert run(federation, "reputation") == (0, [])
+
+
 def test_people_read_it_as_a_table(federation: Federation) -> None:
     offender = with_an_offender(federation)
     where = ["--rpc", federation.rpc_url, "--ledger", federation.deployment.ledger]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
 
 from chain.cid import blob_cid
@@ -32,6 +33,7 @@ from node.hospital import (
     take_part,
     training_seed,
 )
+from node.images import NO_LABEL
 from node.training import code_digest, schema_of
 from tests.node.fake_server import CHAIN_ID, LEDGER, FakeServer
 
@@ -306,6 +308,14 @@ def test_a_round_that_does_not_suit_is_refused_before_any_work(
     with pytest.raises(error, match=told):
         take_part(hospital, 1)
     assert files_of(hospital) == {}
+
+
+def test_images_without_labels_are_not_learned_from(hospital: Hospital, server: FakeServer) -> None:
+    unlabelled = replace(hospital.dataset, labels=np.full(6, NO_LABEL, dtype=np.int64))
+    with pytest.raises(InvalidInputError, match="data set 'chest' have no labels"):
+        take_part(replace(hospital, dataset=unlabelled), 1)
+    assert files_of(hospital) == {}
+    assert server.records == {}
 
 
 @pytest.mark.parametrize("phase", [Phase.PROPOSED, Phase.FINAL, Phase.ABORTED])

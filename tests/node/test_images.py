@@ -15,7 +15,7 @@ from chain.digests import sha256
 from chain.errors import InvalidInputError
 from chain.secret_file import kept_secret
 from node.attestation import read_attestation
-from node.images import ImageSet, read_ingested, read_npz
+from node.images import NO_LABEL, ImageSet, read_ingested, read_npz
 from node.ingest import ingest
 
 REAL_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -85,6 +85,21 @@ def test_an_image_without_a_label_is_refused_without_its_name(tmp_path: Path) ->
     with pytest.raises(InvalidInputError, match=r"there is no label") as refusal:
         read(folder)
     assert "Quixote" not in str(refusal.value)
+
+
+def test_without_any_label_images_are_read_and_it_is_told(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0), scan(1))
+    (folder / "labels.csv").unlink()
+    found = read(folder)
+    assert found.labels.tolist() == [NO_LABEL, NO_LABEL]
+    assert "no round learns from them" in found.notes[0]
+
+
+def test_a_table_of_labels_that_fits_no_image_is_no_absent_one(tmp_path: Path) -> None:
+    folder = hospital_folder(tmp_path / "in", scan(0))
+    (folder / "labels.csv").write_text("file,label\nelsewhere.dcm,1\n")
+    with pytest.raises(InvalidInputError, match=r"there is no label"):
+        read(folder)
 
 
 @pytest.mark.parametrize(
