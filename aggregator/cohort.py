@@ -165,15 +165,8 @@ class Cohort:
         """
         if self._products is None:
             padded = -(-len(self) // 4) * 4
-
-            def work(stretch: _Stretch) -> Doubles:
-                totals = np.zeros((padded, padded))
-                rows = self._rows(stretch)
-                self._kernels.add_products(rows.addresses, rows.base, totals)
-                return totals
-
             totals = np.zeros((padded, padded))
-            self._add_up(work, totals)
+            self._add_up(self._kernels.add_products, totals)
             self._products = _mirrored(totals, len(self))
         return self._products
 
@@ -187,15 +180,8 @@ class Cohort:
         if self._products is not None:
             return self._products.diagonal()
         if self._squares is None:
-
-            def work(stretch: _Stretch) -> Doubles:
-                totals = np.zeros(len(self))
-                rows = self._rows(stretch)
-                self._kernels.add_squares(rows.addresses, rows.base, totals)
-                return totals
-
             totals = np.zeros(len(self))
-            self._add_up(work, totals)
+            self._add_up(self._kernels.add_squares, totals)
             self._squares = totals
         return self._squares
 
@@ -205,16 +191,8 @@ class Cohort:
         Returns:
             int64 (n, 2): in how many coordinates an update is above it, and below it.
         """
-
-        def work(stretch: _Stretch) -> Integers:
-            counts = np.zeros((len(self), 2), np.int64)
-            rows = self._rows(stretch)
-            self._kernels.add_signs(rows.addresses, rows.base, counts)
-            return counts
-
         totals = np.zeros((len(self), 2), np.int64)
-        for part in self._map(work):
-            totals += part
+        self._add_up(self._kernels.add_signs, totals)
         return totals
 
     def sample(self, coordinates: Sequence[int]) -> Doubles:
@@ -294,7 +272,15 @@ class Cohort:
             counts += outside
         return [int(count) for count in counts]
 
-    def _add_up(self, work: Callable[[_Stretch], Doubles], totals: Doubles) -> None:
+    def _add_up(self, kernel: Callable[[Integers, Array, Array], None], totals: Array) -> None:
+        """Add to ``totals`` what a kernel finds in each stretch."""
+
+        def work(stretch: _Stretch) -> Array:
+            part = np.zeros_like(totals)
+            rows = self._rows(stretch)
+            kernel(rows.addresses, rows.base, part)
+            return part
+
         # Updates too long to be measured are left out after this.
         with np.errstate(over="ignore", invalid="ignore"):
             for part in self._map(work):

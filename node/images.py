@@ -32,7 +32,7 @@ from node.journal import TAKEN, Journal
 from node.leaks import from_json, leaks_in, of_everybody, strangers_in
 
 NO_LABEL = -1
-_NONE = np.array([NO_LABEL], dtype=np.int64)
+_NO_LABELS = np.array([NO_LABEL], dtype=np.int64)
 _UNLABELLED = (
     "The images have no labels: they can be shown and read, and no round learns from them. With a "
     "labels.csv beside the images, ingest again and correct the version."
@@ -135,7 +135,7 @@ def read_ingested(out: Path, key: Path, on_file: Callable[[], None] = lambda: No
             kinds.add((told["modality"], own.shape[1:], own.dtype.str))
             _check_one_kind(kinds)
             images.append(own)
-            labels.append(_labels_of(out, line, told) if labelled else _NONE)
+            labels.append(_labels_of(out, line, told) if labelled else _NO_LABELS)
             sources += [f"{line['id']}[{number}]" for number in range(len(own))]
     if not images:
         raise InvalidInputError(
