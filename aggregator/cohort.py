@@ -272,10 +272,10 @@ class Cohort:
             counts += outside
         return [int(count) for count in counts]
 
-    def _add_up(self, kernel: Callable[[Integers, Array, Array], None], totals: Array) -> None:
+    def _add_up(self, kernel: Callable[..., None], totals: Doubles | Integers) -> None:
         """Add to ``totals`` what a kernel finds in each stretch."""
 
-        def work(stretch: _Stretch) -> Array:
+        def work(stretch: _Stretch) -> Doubles | Integers:
             part = np.zeros_like(totals)
             rows = self._rows(stretch)
             kernel(rows.addresses, rows.base, part)
